@@ -1,0 +1,39 @@
+// Package pki makes, reads and compares keys, requests, certificates and
+// chains. It does no I/O and reads no clock: bytes and times come in, bytes and
+// verdicts go out. All cryptography is that of the standard library.
+package pki
+
+import (
+	"crypto/x509"
+	"time"
+
+	"github.com/certsync/certsync/spec"
+)
+
+// Backdate is how far before the time of the request a certificate's notBefore
+// is set, so that clocks that are a little behind accept it.
+const Backdate = 5 * time.Minute
+
+// Chain is a certificate followed by its intermediates, each signed by the
+// next; the root is left out.
+type Chain []*x509.Certificate
+
+// Material is everything that the outputs of one certificate are made of.
+type Material struct {
+	Key    *Key              // nil if no output needs it
+	Chain  Chain             // at least the leaf
+	Anchor *x509.Certificate // the root above the chain; nil if unknown
+}
+
+// Request asks an issuer for a certificate.
+type Request struct {
+	ID spec.ID
+	// CSR is the DER of a PKCS#10 request (RFC 2986), signed with the new key.
+	CSR []byte
+	// Usages, Duration and CA say what a CSR cannot.
+	Usages   []spec.Usage
+	Duration time.Duration
+	CA       *spec.CA
+	// Now is the time of the request.
+	Now time.Time
+}
