@@ -22,6 +22,9 @@ type Spec struct {
 	Certificates []*Certificate
 	// Warnings are problems that do not keep the spec from being applied.
 	Warnings []Problem
+
+	// index finds every certificate that Load made; nil in other Specs.
+	index map[ID]*Certificate
 }
 
 // Issuer is one entry of issuers: exactly one of its kinds is set.

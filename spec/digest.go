@@ -1,0 +1,144 @@
+package spec
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/netip"
+)
+
+// Digest returns the SHA-256, in hexadecimal, of everything that the spec says
+// about the certificate, but for the place where it says so. Two certificates
+// with the same digest want the same thing.
+//
+// It is stable across versions: a field that a later version adds changes the
+// digest only of certificates that use it. It is that of the JSON of
+// canonicalCertificate, whose names must therefore stay as they are, and whose
+// fields are all left out when they are zero.
+func (c *Certificate) Digest() string {
+	sum := c.sum()
+	return hex.EncodeToString(sum[:])
+}
+
+// Digest returns the SHA-256, in hexadecimal, of the digests of all
+// certificates in their order (see All). Two specs with the same digest want
+// the same, whatever files they come from.
+func (s *Spec) Digest() string {
+	h := sha256.New()
+	for c := range s.All() {
+		sum := c.sum()
+		h.Write(sum[:])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func (c *Certificate) sum() [sha256.Size]byte {
+	data, err := json.Marshal(c.canonical())
+	if err != nil {
+		panic("spec: digest: " + err.Error()) // strings and numbers only
+	}
+	return sha256.Sum256(data)
+}
+
+type canonicalCertificate struct {
+	Kind           Kind              `json:"kind,omitempty"`
+	Name           string            `json:"name,omitempty"`
+	Issuer         string            `json:"issuer,omitempty"`
+	CommonName     string            `json:"commonName,omitempty"`
+	Subject        canonicalSubject  `json:"subject,omitzero"`
+	DNSNames       []string          `json:"dnsNames,omitempty"`
+	IPAddresses    []netip.Addr      `json:"ipAddresses,omitempty"`
+	URIs           []string          `json:"uris,omitempty"`
+	EmailAddresses []string          `json:"emailAddresses,omitempty"`
+	Usages         []Usage           `json:"usages,omitempty"`
+	PrivateKey     canonicalKey      `json:"privateKey,omitzero"`
+	Duration       int64             `json:"durationNanoseconds,omitempty"`
+	DurationStated bool              `json:"durationStated,omitempty"`
+	RenewBefore    int64             `json:"renewBeforeNanoseconds,omitempty"`
+	RenewPercent   float64           `json:"renewBeforePercent,omitempty"`
+	CA             *canonicalCA      `json:"ca,omitempty"`
+	Outputs        []canonicalOutput `json:"outputs,omitempty"`
+}
+
+type canonicalSubject struct {
+	Countries           []string `json:"countries,omitempty"`
+	Provinces           []string `json:"provinces,omitempty"`
+	Localities          []string `json:"localities,omitempty"`
+	StreetAddresses     []string `json:"streetAddresses,omitempty"`
+	PostalCodes         []string `json:"postalCodes,omitempty"`
+	Organizations       []string `json:"organizations,omitempty"`
+	OrganizationalUnits []string `json:"organizationalUnits,omitempty"`
+	SerialNumber        string   `json:"serialNumber,omitempty"`
+	EmailAddress        string   `json:"emailAddress,omitempty"`
+}
+
+// IsZero is asked by omitzero: lists are not comparable.
+func (s canonicalSubject) IsZero() bool {
+	return len(s.Countries)+len(s.Provinces)+len(s.Localities)+len(s.StreetAddresses)+len(s.PostalCodes)+
+		len(s.Organizations)+len(s.OrganizationalUnits) == 0 && s.SerialNumber == "" && s.EmailAddress == ""
+}
+
+type canonicalKey struct {
+	Algorithm      Algorithm      `json:"algorithm,omitempty"`
+	Size           int            `json:"size,omitempty"`
+	Encoding       Encoding       `json:"encoding,omitempty"`
+	RotationPolicy RotationPolicy `json:"rotationPolicy,omitempty"`
+	PasswordFile   string         `json:"passwordFile,omitempty"`
+	PasswordEnv    string         `json:"passwordEnv,omitempty"`
+}
+
+type canonicalCA struct {
+	PathLen     *int                  `json:"pathLen,omitempty"`
+	Constraints *canonicalConstraints `json:"nameConstraints,omitempty"`
+}
+
+type canonicalConstraints struct {
+	Critical  bool           `json:"critical,omitempty"`
+	Permitted canonicalNames `json:"permitted"`
+	Excluded  canonicalNames `json:"excluded"`
+}
+
+type canonicalNames struct {
+	DNSDomains     []string       `json:"dnsDomains,omitempty"`
+	IPRanges       []netip.Prefix `json:"ipRanges,omitempty"`
+	EmailAddresses []string       `json:"emailAddresses,omitempty"`
+	URIDomains     []string       `json:"uriDomains,omitempty"`
+}
+
+type canonicalOutput struct {
+	Form  Form   `json:"form,omitempty"`
+	Path  string `json:"path,omitempty"`
+	Dir   string `json:"dir,omitempty"`
+	Mode  uint32 `json:"mode,omitempty"`
+	Owner string `json:"owner,omitempty"`
+	Group string `json:"group,omitempty"`
+}
+
+func (c *Certificate) canonical() *canonicalCertificate {
+	n := &canonicalCertificate{
+		Kind: c.Kind, Name: c.Name, Issuer: c.Issuer, CommonName: c.CommonName,
+		Subject:  canonicalSubject(c.Subject),
+		DNSNames: c.DNSNames, IPAddresses: c.IPAddresses, URIs: c.URIs, EmailAddresses: c.EmailAddresses,
+		Usages: c.Usages,
+		PrivateKey: canonicalKey{
+			Algorithm: c.PrivateKey.Algorithm, Size: c.PrivateKey.Size,
+			Encoding: c.PrivateKey.Encoding, RotationPolicy: c.PrivateKey.RotationPolicy,
+		},
+		Duration: int64(c.Duration), DurationStated: c.DurationStated,
+		RenewBefore: int64(c.RenewBefore.Duration), RenewPercent: c.RenewBefore.Percent,
+	}
+	if p := c.PrivateKey.Password; p != nil {
+		n.PrivateKey.PasswordFile, n.PrivateKey.PasswordEnv = p.File, p.Env
+	}
+	if c.CA != nil {
+		n.CA = &canonicalCA{PathLen: c.CA.PathLen}
+		if nc := c.CA.NameConstraints; nc != nil {
+			n.CA.Constraints = &canonicalConstraints{nc.Critical, canonicalNames(nc.Permitted), canonicalNames(nc.Excluded)}
+		}
+	}
+	n.Outputs = make([]canonicalOutput, len(c.Outputs))
+	for i, o := range c.Outputs {
+		n.Outputs[i] = canonicalOutput{o.Form, o.Path, o.Dir, uint32(o.Mode), o.Owner, o.Group}
+	}
+	return n
+}

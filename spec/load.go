@@ -1,0 +1,235 @@
+package spec
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Options are what a spec gets from outside its files.
+type Options struct {
+	// Set overrides variables; each must be declared under vars.
+	Set map[string]string
+	// LookupEnv resolves ${env.NAME}; nil is os.LookupEnv.
+	LookupEnv func(name string) (string, bool)
+	// Host resolves ${host.name}, ${host.fqdn} and ${host.ip}; nil asks the
+	// operating system. It is called only for a part that a spec uses.
+	Host func(part string) (string, error)
+}
+
+// Load reads the files, and the *.yaml and *.yml files of the directories, that
+// paths name and returns the spec that they are together. A spec that is wrong
+// gives Problems, all that there are; a file that cannot be read another error.
+func Load(paths []string, opt Options) (*Spec, error) {
+	files, err := sourceFiles(paths)
+	if err != nil {
+		return nil, err
+	}
+	d := newLoader(opt)
+	for _, src := range files {
+		content, err := d.read(src)
+		if err != nil {
+			return nil, err
+		}
+		d.spec.Sources = append(d.spec.Sources, filepath.Join(src.dir, filepath.Base(src.file)))
+		d.documents(src, content, func(root value) { specTable.decode(d, root, d) })
+	}
+	d.spec.Dir = files[0].dir
+	d.loadVars(opt.Set)
+	d.loadLayers()
+	d.loadIssuers()
+	d.loadCertificates()
+	d.checkTargets()
+	if len(d.problems) == 0 && len(d.spec.Issuers)+len(d.spec.Certificates) == 0 {
+		d.problems = append(d.problems, Problem{Pos: Position{File: files[0].file},
+			Message: "the spec is empty", Hint: "state issuers and certificates"})
+	}
+	if len(d.problems) > 0 {
+		return nil, Problems(sortProblems(d.problems))
+	}
+	d.spec.Warnings = sortProblems(d.warnings)
+	return d.spec, nil
+}
+
+// loader is one run of Load. Its steps follow the references: variables, then
+// layers, issuers, and certificates last, one at a time.
+type loader struct {
+	spec     *Spec
+	problems []Problem
+	warnings []Problem
+
+	env  *environment
+	root *scope // outside certificates
+
+	// What the documents state, merged by name.
+	vars, defaults, profiles, issuers, certificates *section
+
+	defaultLayer layerDef
+	profileDefs  map[string]layerDef
+	templates    map[string]*draft
+	issuerByName map[string]*issuer
+	usageSets    map[uint32][]Usage
+
+	passwordFiles map[string]Position
+
+	size, visits int
+	full         bool
+}
+
+func newLoader(opt Options) *loader {
+	env := &environment{lookupEnv: opt.LookupEnv, host: opt.Host, hostCache: map[string]string{}}
+	if env.lookupEnv == nil {
+		env.lookupEnv = os.LookupEnv
+	}
+	if env.host == nil {
+		env.host = thisHost
+	}
+	return &loader{
+		spec: &Spec{index: map[ID]*Certificate{}},
+		env:  env,
+		root: &scope{env: env},
+		vars: newSection(), defaults: newSection(), profiles: newSection(), issuers: newSection(), certificates: newSection(),
+		profileDefs:   map[string]layerDef{},
+		templates:     map[string]*draft{},
+		issuerByName:  map[string]*issuer{},
+		usageSets:     map[uint32][]Usage{},
+		passwordFiles: map[string]Position{},
+	}
+}
+
+// section is a top-level mapping, merged from all documents.
+type section struct {
+	list   []entry
+	byName map[string]int
+}
+
+func newSection() *section { return &section{byName: map[string]int{}} }
+
+func (s *section) get(name string) (entry, bool) {
+	i, ok := s.byName[name]
+	if !ok {
+		return entry{}, false
+	}
+	return s.list[i], true
+}
+
+// collect adds the entries of one document's section.
+func (d *loader) collect(v value, what string, into *section) {
+	if v.isNull() {
+		return
+	}
+	entries, _ := d.entries(v)
+	for _, e := range entries {
+		if first, twice := into.get(e.name); twice {
+			d.problem(e.key, "the %s is already stated at %s", what, first.key.pos())
+			continue
+		}
+		into.byName[e.name] = len(into.list)
+		into.list = append(into.list, e)
+	}
+}
+
+func (d *loader) apiVersion(v value) {
+	if s, ok := d.text(v); ok && s != APIVersion {
+		d.problem(v, "version %q is not supported; this version reads %s", s, APIVersion)
+	}
+}
+
+func (d *loader) loadVars(set map[string]string) {
+	vars := map[string]string{}
+	for _, e := range d.vars.list {
+		if !d.checkName(e.key, e.name) {
+			continue
+		}
+		if s, ok := set[e.name]; ok {
+			vars[e.name] = s
+		} else if s, ok := d.scalar(e.value); ok {
+			vars[e.name] = s
+		} else {
+			vars[e.name] = "" // reported; its uses are not wrong
+		}
+	}
+	d.env.vars = vars
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		if _, ok := d.vars.byName[name]; !ok {
+			d.problems = append(d.problems, Problem{Path: "vars." + name, Message: fmt.Sprintf(
+				"--set names a variable that the spec does not declare%s", didYouMean(name, slices.Sorted(maps.Keys(vars))))})
+		}
+	}
+}
+
+// scalar returns a scalar of any kind as it is written, interpolated.
+func (d *loader) scalar(v value) (string, bool) {
+	if v.node.Kind == yaml.ScalarNode && v.node.ShortTag() == "!!bool" {
+		return v.node.Value, true
+	}
+	return d.text(v)
+}
+
+// layerDef is defaults or a profile, as it is stated.
+type layerDef struct {
+	entries []entry
+	// perCertificate tells that the fields differ between certificates, so that
+	// they are read for each.
+	perCertificate bool
+}
+
+func (d *loader) loadLayers() {
+	d.defaultLayer = d.layerDef(d.defaults.list, defaultsTable)
+	for _, e := range d.profiles.list {
+		if !d.checkName(e.key, e.name) {
+			continue
+		}
+		entries, _ := d.entries(e.value)
+		d.profileDefs[e.name] = d.layerDef(entries, profileTable)
+	}
+}
+
+// layerDef checks a layer, used or not, as far as it does not need a
+// certificate for that.
+func (d *loader) layerDef(entries []entry, t *table[*draft]) layerDef {
+	def := layerDef{entries: entries}
+	var fixed []entry
+	for _, e := range entries {
+		if d.perCertificate(e.value.node, 0) {
+			def.perCertificate = true
+		} else {
+			fixed = append(fixed, e)
+		}
+	}
+	scratch := newDraft()
+	scratch.layer = profileLayer
+	t.decodeEntries(d, fixed, scratch)
+	return def
+}
+
+var nameRE = regexp.MustCompile(namePattern)
+
+// maxName bounds names: records on disk are called after them.
+const maxName = 200
+
+func (d *loader) checkName(v value, name string) bool {
+	switch {
+	case len(name) > maxName:
+		d.problem(v, "the name is longer than %d characters", maxName)
+	case !nameRE.MatchString(name):
+		d.problem(v, "bad name %q: a name has letters, digits, '.', '_' and '-', and starts with a letter or a digit",
+			shorten(name))
+	default:
+		return true
+	}
+	return false
+}
+
+func shorten(s string) string {
+	if len(s) > 80 {
+		return strings.ToValidUTF8(s[:80], "") + "…"
+	}
+	return s
+}
