@@ -101,6 +101,10 @@ func (d *loader) leaf(name string, e entry, sc *scope) {
 	}
 	v := e.value
 	v.scope = sc
+	if v.node.Kind != yaml.MappingNode {
+		d.problem(v, "must be a mapping, is %s", describe(v.node))
+		return
+	}
 	profile, from := d.profileOf(v)
 	c := d.base(profile, from, sc)
 	c.ID = id

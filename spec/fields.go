@@ -15,7 +15,7 @@ const (
 )
 
 var specTable = newTable("a spec", []field[*loader]{
-	{name: "apiVersion", required: true, doc: "Version of the language: certsync/v1.",
+	{name: "apiVersion", required: true, hint: "write apiVersion: " + APIVersion, doc: "Version of the language: certsync/v1.",
 		shape:  shape{schema: schema{"const": APIVersion}},
 		decode: func(d *loader, v value, _ *loader) { d.apiVersion(v) }},
 	{name: "vars", nullable: true, doc: "Variables for ${vars.NAME}; --set NAME=VALUE overrides them.",

@@ -71,6 +71,9 @@ func (sc *scope) lookup(ref string) (string, error) {
 	kind, name, _ := strings.Cut(ref, ".")
 	switch kind {
 	case "vars":
+		if name == "" {
+			break
+		}
 		if sc.env.vars == nil {
 			return "", fmt.Errorf("${%s}: a variable cannot refer to another", ref)
 		}

@@ -36,7 +36,7 @@ func output(form Form) func(*loader, value, *draft) {
 	}
 	return func(d *loader, v value, c *draft) {
 		t := d.target(v, form.HoldsKey())
-		if base := t.path; base != "" && !d.isFile(v) {
+		if t.path != "" && !d.isFile(v) {
 			t.path = ""
 		}
 		c.files[index] = t
@@ -47,6 +47,7 @@ func (d *loader) directory(v value, c *draft) {
 	c.directory = d.target(v, true)
 	if c.directory.path == "/" {
 		d.problem(v, "must not be the root directory")
+		c.directory.path = ""
 	}
 }
 

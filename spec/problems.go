@@ -59,7 +59,7 @@ func nearest(name string, known []string) string {
 	if len(name) > 100 {
 		return ""
 	}
-	best, limit := "", max(1, len(name)/3)
+	best, limit := "", (len(name)+1)/4 // none for one or two letters but case
 	for _, k := range known {
 		n := edits(strings.ToLower(name), strings.ToLower(k), limit)
 		if n <= limit && (best == "" || n < limit) {

@@ -42,7 +42,8 @@ type field[T any] struct {
 	required bool
 	// refused says why a field that is known is not accepted.
 	refused string
-	hint    string
+	// hint goes with a message that the field is refused or missing.
+	hint string
 	// key is the name by which a stater knows the field: files.privateKey.
 	key string
 	// decode reads the value into t, and reports what is wrong with it.
@@ -103,7 +104,7 @@ func (t *table[T]) decode(d *loader, v value, target T) {
 	for i := range t.fields {
 		f := &t.fields[i]
 		if f.required && !slices.ContainsFunc(entries, func(e entry) bool { return e.name == f.name }) {
-			d.problem(v, "%s is missing", f.name)
+			d.hinted(v, f.hint, "%s is missing", f.name)
 		}
 	}
 }

@@ -20,14 +20,14 @@ type source struct {
 type path struct {
 	parent *path
 	name   string
-	index  int // of a list's item, if name is empty
+	index  int // of a list's item; -1 for a field
 }
 
 func (p *path) String() string {
 	if p == nil {
 		return ""
 	}
-	if p.name == "" {
+	if p.index >= 0 {
 		return p.parent.String() + "[" + strconv.Itoa(p.index) + "]"
 	}
 	if p.parent == nil {
@@ -52,7 +52,7 @@ func (v value) pos() Position {
 func (v value) ref() string { return fmt.Sprintf("%s (%s)", v.path, v.pos()) }
 
 func (v value) field(name string, n *yaml.Node) value {
-	return value{deref(n), v.src, &path{parent: v.path, name: name}, v.scope}
+	return value{deref(n), v.src, &path{parent: v.path, name: name, index: -1}, v.scope}
 }
 
 func (v value) item(i int, n *yaml.Node) value {
@@ -274,11 +274,13 @@ func choice[T ~string](d *loader, v value, known []T) (T, bool) {
 func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
-		return "a mapping"
+		if n.ShortTag() == "!!map" {
+			return "a mapping"
+		}
 	case yaml.SequenceNode:
-		return "a list"
-	case yaml.AliasNode:
-		return "an alias"
+		if n.ShortTag() == "!!seq" {
+			return "a list"
+		}
 	}
 	switch tag := n.ShortTag(); tag {
 	case "!!null":
