@@ -1,0 +1,177 @@
+package files
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/certsync/certsync/reconcile"
+	"github.com/certsync/certsync/spec"
+)
+
+const recordExt = ".json"
+
+func (s *Store) recordPath(id spec.ID) string {
+	return s.path(recordsDir, string(id.Kind), escapeName(id.Name)+recordExt)
+}
+
+// Record returns the record of a certificate; see reconcile.Store. With the lock
+// held, a record that cannot be understood is set aside; without, the next
+// Recover of this Store does so.
+func (s *Store) Record(ctx context.Context, id spec.ID) (*reconcile.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	r, problem, err := s.readRecord(id)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", id.Title(), err)
+	}
+	if problem == nil {
+		return r, nil
+	}
+	path := s.recordPath(id)
+	s.mu.Lock()
+	s.garbage[path] = true
+	locked := s.locked
+	if !locked {
+		s.noticeLocked(path, "the record of %s cannot be understood and counts as none: %v", id.Title(), problem)
+	}
+	s.mu.Unlock()
+	if locked {
+		s.commitMu.Lock()
+		defer s.commitMu.Unlock()
+		if err := s.setGarbageAside(); err != nil {
+			return nil, fmt.Errorf("%s: %w", id.Title(), err)
+		}
+	}
+	return nil, nil
+}
+
+// readRecord returns a record or what is wrong with it; neither if there is none.
+func (s *Store) readRecord(id spec.ID) (r *reconcile.Record, problem, err error) {
+	c, err := s.readTarget(s.recordPath(id))
+	if isNotDir(err) {
+		return nil, errors.New("its directory is none"), nil
+	}
+	if err != nil || !c.exists {
+		return nil, nil, err
+	}
+	r, problem = decodeRecord(c.data)
+	if problem == nil && (r.Kind != id.Kind || r.Name != id.Name) {
+		problem = fmt.Errorf("it is that of %s", spec.ID{Kind: r.Kind, Name: r.Name}.Title())
+	}
+	if problem != nil {
+		return nil, problem, nil
+	}
+	return r, nil, nil
+}
+
+func decodeRecord(data []byte) (*reconcile.Record, error) {
+	var r reconcile.Record
+	d := json.NewDecoder(bytes.NewReader(data))
+	if err := d.Decode(&r); err != nil {
+		return nil, errors.New("it is not a JSON object of the right form")
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("something follows the JSON object")
+	}
+	if r.FormatVersion < 1 || r.FormatVersion > reconcile.RecordVersion {
+		return nil, fmt.Errorf("its format version is %d, not %d", r.FormatVersion, reconcile.RecordVersion)
+	}
+	return &r, nil
+}
+
+// setGarbageAside moves records that were found to be garbage to corrupt/, unless
+// they have been replaced since. Lock and commitMu are held.
+func (s *Store) setGarbageAside() error {
+	s.mu.Lock()
+	paths := sortedKeys(s.garbage)
+	s.garbage = map[string]bool{}
+	s.mu.Unlock()
+	var errs []error
+	for _, path := range paths {
+		name := filepath.Base(path)
+		kind := spec.Kind(filepath.Base(filepath.Dir(path)))
+		cert, ok := unescapeName(strings.TrimSuffix(name, recordExt))
+		if ok {
+			_, problem, err := s.readRecord(spec.ID{Kind: kind, Name: cert})
+			if err == nil && problem == nil {
+				continue
+			}
+		}
+		errs = append(errs, s.setAside(filepath.Dir(path), name, "the record cannot be understood"))
+	}
+	return errors.Join(errs...)
+}
+
+// Records lists the certificates that have a record; see reconcile.Store.
+func (s *Store) Records(ctx context.Context) ([]spec.ID, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p, err := s.pendingView()
+	if err != nil {
+		return nil, err
+	}
+	var ids []spec.ID
+	for _, kind := range kinds {
+		dir := s.path(recordsDir, string(kind))
+		names, err := s.list(dir)
+		if err != nil {
+			return nil, err
+		}
+		has := map[string]bool{}
+		for _, name := range names {
+			has[name] = true
+		}
+		for _, st := range p.to {
+			if st.Dir == dir {
+				has[st.To] = true
+			}
+		}
+		for _, st := range p.away {
+			if st.Dir == dir {
+				delete(has, st.From)
+			}
+		}
+		for name := range has {
+			file, ok := strings.CutSuffix(name, recordExt)
+			if !ok || strings.HasPrefix(name, ".") {
+				continue
+			}
+			if cert, ok := unescapeName(file); ok {
+				ids = append(ids, spec.ID{Kind: kind, Name: cert})
+			}
+		}
+	}
+	slices.SortFunc(ids, func(a, b spec.ID) int {
+		if c := strings.Compare(string(a.Kind), string(b.Kind)); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Name, b.Name)
+	})
+	return ids, nil
+}
+
+// list returns the names in a directory of the state, none if it is not there.
+func (s *Store) list(dir string) ([]string, error) {
+	d, err := s.fs.OpenDir(dir)
+	if isAbsent(err) || isNotDir(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, stateError(s.dir, err)
+	}
+	defer closeQuietly(d)
+	names, err := d.Names()
+	if err != nil {
+		return nil, stateError(s.dir, err)
+	}
+	return names, nil
+}
