@@ -2,6 +2,8 @@ package reconcile
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -137,4 +139,12 @@ type RecordedOutput struct {
 	Form spec.Form `json:"form"`
 	Path string    `json:"path"`
 	Dir  string    `json:"dir,omitempty"`
+	// Digest is the SHA-256 of the content: what has another one now was
+	// changed by somebody else, and is not pruned.
+	Digest string `json:"digest"`
+}
+
+func digestOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }

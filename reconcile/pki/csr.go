@@ -26,6 +26,27 @@ func NewRequest(c *spec.Certificate, k *Key, now time.Time) (Request, error) {
 	return Request{ID: c.ID, CSR: csr, Usages: c.Usages, Duration: c.Duration, CA: c.CA, Now: now}, nil
 }
 
+// NewSuccessor returns the request for a certificate that takes the place of
+// previous, of the same key. As long as the subject says the same it is encoded
+// the same, and the key keeps its identifier: what a CA signed before names both
+// to the letter, and must chain to its new certificate too.
+func NewSuccessor(c *spec.Certificate, k *Key, previous *x509.Certificate, now time.Time) (Request, error) {
+	subject, err := marshalSubject(c)
+	if err != nil {
+		return Request{}, fmt.Errorf("subject: %w", err)
+	}
+	have, want := IdentityOf(previous), Wanted(c)
+	if have.CommonName == want.CommonName && have.Subject.equal(want.Subject) {
+		subject = previous.RawSubject
+	}
+	csr, err := newCSR(c, k, subject)
+	if err != nil {
+		return Request{}, err
+	}
+	return Request{ID: c.ID, CSR: csr, Usages: c.Usages, Duration: c.Duration, CA: c.CA, Now: now,
+		SubjectKeyID: previous.SubjectKeyId}, nil
+}
+
 // NewCSR returns the DER of a PKCS#10 request (RFC 2986) for c, signed by k. It
 // asks for the usages and basic constraints by way of requested extensions, as
 // remote CAs want it.
@@ -34,6 +55,10 @@ func NewCSR(c *spec.Certificate, k *Key) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("subject: %w", err)
 	}
+	return newCSR(c, k, subject)
+}
+
+func newCSR(c *spec.Certificate, k *Key, subject []byte) ([]byte, error) {
 	uris, err := parseURIs(c.URIs)
 	if err != nil {
 		return nil, err

@@ -34,8 +34,8 @@ func Sign(r Request, parent *x509.Certificate, signer crypto.Signer) (*x509.Cert
 	if err := mayIssue(parent, signer, r); err != nil {
 		return nil, err
 	}
-	if err := checkConstraints(parent, template); err != nil {
-		return nil, fmt.Errorf("the issuer may not sign this: %w", err)
+	if err := verifyConstraints(parent, []*x509.Certificate{template}); err != nil {
+		return nil, err
 	}
 	if template.NotBefore.Before(parent.NotBefore) {
 		template.NotBefore = parent.NotBefore
@@ -98,6 +98,9 @@ func newTemplate(r Request) (*x509.Certificate, error) {
 	keyID, err := keyIdentifier(csr.RawSubjectPublicKeyInfo)
 	if err != nil {
 		return nil, err
+	}
+	if len(r.SubjectKeyID) > 0 {
+		keyID = r.SubjectKeyID
 	}
 	template := &x509.Certificate{
 		SerialNumber:          newSerial(),
@@ -206,7 +209,7 @@ func mayIssue(parent *x509.Certificate, signer crypto.Signer, r Request) error {
 // maySign tells whether a certificate's key may be used so. A certificate
 // without key usages limits nothing (RFC 5280, section 4.2.1.3).
 func maySign(cert *x509.Certificate, usage x509.KeyUsage) bool {
-	return cert.KeyUsage == 0 || cert.KeyUsage&usage != 0
+	return cert.KeyUsage&usage != 0 || cert.KeyUsage == 0 && extensionOf(cert, oidKeyUsage) == nil
 }
 
 // pathLen returns -1 if there is no limit.

@@ -34,6 +34,8 @@ type Request struct {
 	Usages   []spec.Usage
 	Duration time.Duration
 	CA       *spec.CA
+	// SubjectKeyID is the key's identifier; empty to derive it from the key.
+	SubjectKeyID []byte
 	// Now is the time of the request.
 	Now time.Time
 }

@@ -1,0 +1,92 @@
+// Package view renders plans, results and states as text for people and as JSON
+// for programs. It decides nothing.
+package view
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/certsync/certsync/spec"
+)
+
+// JSON writes v indented, with a newline at the end.
+func JSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// Error writes an error, one line for each that is joined in it, and the hint
+// that it may carry.
+func Error(w io.Writer, err error) {
+	for _, line := range lines(err) {
+		fmt.Fprintf(w, "error: %s\n", line)
+	}
+	var problems spec.Problems
+	if errors.As(err, &problems) {
+		seen := make(map[string]bool)
+		for _, p := range problems {
+			if p.Hint != "" && !seen[p.Hint] {
+				seen[p.Hint] = true
+				fmt.Fprintf(w, "hint: %s\n", p.Hint)
+			}
+		}
+	}
+	var h interface{ Hint() string }
+	if errors.As(err, &h) && h.Hint() != "" {
+		fmt.Fprintf(w, "hint: %s\n", h.Hint())
+	}
+}
+
+func lines(err error) []string {
+	return strings.Split(strings.TrimSuffix(err.Error(), "\n"), "\n")
+}
+
+// Warnings writes problems that do not keep the spec from being applied.
+func Warnings(w io.Writer, warnings []spec.Problem) {
+	for _, p := range warnings {
+		fmt.Fprintf(w, "warning: %s\n", p)
+		if p.Hint != "" {
+			fmt.Fprintf(w, "hint: %s\n", p.Hint)
+		}
+	}
+}
+
+// Notice writes something that the state directory has to tell.
+func Notice(w io.Writer, path, message string) { fmt.Fprintf(w, "notice: %s: %s\n", path, message) }
+
+// IsTerminal tells whether w is a terminal.
+func IsTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// painter colours text, or leaves it alone where colour is not wanted: colour
+// is for terminals only, and never with NO_COLOR (https://no-color.org).
+type painter bool
+
+func newPainter(w io.Writer) painter {
+	return painter(IsTerminal(w) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb")
+}
+
+const (
+	bold   = "1"
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	cyan   = "36"
+)
+
+func (p painter) paint(code, s string) string {
+	if !p {
+		return s
+	}
+	return "\x1b[" + code + "m" + s + "\x1b[0m"
+}

@@ -1,0 +1,160 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/certsync/certsync/reconcile/pki"
+	"github.com/certsync/certsync/spec"
+)
+
+// drift compares the outputs with what they should hold, given that the key and
+// certificate are fine. The outputs that differ are noted in the item.
+func (d *differ) drift(it *Item, c *spec.Certificate, st *CertState) []Reason {
+	var reasons []Reason
+	dirs := make(map[string]bool)
+	for i, o := range c.Outputs {
+		message := d.outputDrift(c, st, o, &st.Outputs[i])
+		if message == "" {
+			continue
+		}
+		if o.Dir != "" {
+			dirs[o.Dir] = true
+		} else {
+			it.Outputs = append(it.Outputs, o.Path)
+		}
+		reasons = append(reasons, Reason{Code: OutputDrift, Message: fmt.Sprintf("%s %s %s", o.Field(), o.Path, message), action: ActionRepair})
+	}
+	// The files of a directory set are swapped together.
+	for _, o := range c.Outputs {
+		if o.Dir != "" && dirs[o.Dir] {
+			it.Outputs = append(it.Outputs, o.Path)
+		}
+	}
+	return reasons
+}
+
+// outputDrift says what is wrong with one output; nothing if it is as it should be.
+func (d *differ) outputDrift(c *spec.Certificate, st *CertState, o spec.Output, s *OutputState) string {
+	switch {
+	case !s.Exists:
+		return "is missing"
+	case s.Malformed != "":
+		return "is malformed: " + s.Malformed
+	case len(s.Drift) > 0:
+		return words(s.Drift)
+	}
+	if o.Form.HoldsKey() {
+		if message := keyDrift(c, st, s.Key); message != "" {
+			return message
+		}
+	}
+	up := d.above(c.Issuer)
+	if name, changed := up.changes[o.Form]; changed {
+		return fmt.Sprintf("holds the certificate of issuer %q, which changes", name)
+	}
+	leaf := st.Leaf.Fingerprint
+	switch o.Form {
+	case spec.FormPrivateKey:
+		return ""
+	case spec.FormCertificate:
+		return contentDrift(o.Form, s.Certs, leaf)
+	}
+	if up.unknown {
+		return "" // what it should hold cannot be told now
+	}
+	switch o.Form {
+	case spec.FormChain:
+		if !slices.Equal(s.Certs, up.chain) {
+			return "holds another chain"
+		}
+	case spec.FormCA:
+		if c.Issuer == "" {
+			return contentDrift(o.Form, s.Certs, leaf)
+		}
+		return contentDrift(o.Form, s.Certs, up.anchor)
+	default:
+		return contentDrift(o.Form, s.Certs, leaf, up.chain...)
+	}
+	return ""
+}
+
+func keyDrift(c *spec.Certificate, st *CertState, k *pki.KeyInfo) string {
+	switch {
+	case k.Fingerprint != st.Leaf.Key:
+		return "holds another private key"
+	case c.PrivateKey.Encoding != "" && k.Encoding != c.PrivateKey.Encoding && !k.Encrypted:
+		return fmt.Sprintf("is encoded as %s, want %s", k.Encoding, c.PrivateKey.Encoding)
+	case c.PrivateKey.Password != nil && !k.Encrypted:
+		return "is not encrypted"
+	}
+	return ""
+}
+
+func contentDrift(form spec.Form, have []pki.Fingerprint, first pki.Fingerprint, rest ...pki.Fingerprint) string {
+	switch {
+	case len(have) > 0 && have[0] == first && slices.Equal(have[1:], rest):
+		return ""
+	case form == spec.FormCA:
+		return "holds another trust anchor"
+	case len(have) == 0 || have[0] != first:
+		return "holds another certificate"
+	case form == spec.FormCertificate:
+		return "holds more than the certificate"
+	}
+	return "holds another chain"
+}
+
+// lineage is what stands above a certificate.
+type lineage struct {
+	chain  []pki.Fingerprint // the intermediates, nearest first
+	anchor pki.Fingerprint   // the root
+	// unknown tells that a certificate above could not be observed.
+	unknown bool
+	// changes names, by the form of output that it concerns, an issuer whose
+	// certificate the plan changes.
+	changes map[spec.Form]string
+}
+
+// above returns what stands above the certificates of an issuer.
+func (d *differ) above(issuer string) *lineage {
+	if l := d.lineages[issuer]; l != nil {
+		return l
+	}
+	l := &lineage{}
+	for name := issuer; name != ""; {
+		o := d.issuers[name]
+		if o == nil {
+			l.unknown = true
+			break
+		}
+		root := o.cert.Issuer == ""
+		switch leaf := d.state.Of(o.cert.ID).Leaf; {
+		case leaf == nil:
+			l.unknown = true
+		case root:
+			l.anchor = leaf.Fingerprint
+		default:
+			l.chain = append(l.chain, leaf.Fingerprint)
+		}
+		if o.newCert && root {
+			l.note(name, spec.FormCA)
+		} else if o.newCert {
+			l.note(name, spec.FormChain, spec.FormFullChain, spec.FormCombined)
+		}
+		name = o.cert.Issuer
+	}
+	d.lineages[issuer] = l
+	return l
+}
+
+func (l *lineage) note(name string, forms ...spec.Form) {
+	if l.changes == nil {
+		l.changes = make(map[spec.Form]string)
+	}
+	for _, f := range forms {
+		if _, noted := l.changes[f]; !noted {
+			l.changes[f] = name
+		}
+	}
+}

@@ -1,0 +1,322 @@
+package reconcile
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/certsync/certsync/reconcile/pki"
+	"github.com/certsync/certsync/spec"
+)
+
+// Backends are what the engine works with.
+type Backends struct {
+	Store Store
+	// OpenIssuer returns what signs for an issuer of the spec. For a CA it is
+	// called with the CA's certificate, after that was committed.
+	OpenIssuer func(ctx context.Context, i *spec.Issuer, ca *x509.Certificate) (Issuer, error)
+	// Password returns the password that a reference means.
+	Password func(ref *spec.SecretRef) ([]byte, error)
+}
+
+// Observe reads everything that the spec is about: outputs, records, and what
+// earlier specs left. An output that cannot be read is an error of its
+// certificate (see CertState.Err); the error returned is about the whole.
+func Observe(ctx context.Context, sp *spec.Spec, b Backends) (*State, error) {
+	ids, err := b.Store.Records(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list records: %w", err)
+	}
+	recorded := make(map[spec.ID]bool, len(ids))
+	for _, id := range ids {
+		recorded[id] = true
+	}
+
+	o := observer{Backends: b, recorded: recorded}
+	s := &State{certs: make(map[spec.ID]*CertState, len(sp.Issuers)+len(sp.Certificates))}
+	// Issuers stand after the one that signs them, so that its certificate is
+	// there to check theirs against.
+	for _, i := range sp.Issuers {
+		if i.CA != nil {
+			s.certs[i.CA.ID] = o.certificate(ctx, i.CA, s.issuerCert(i.CA))
+		}
+	}
+	leaves := make([]*CertState, len(sp.Certificates))
+	parallel(len(leaves), func(i int) {
+		c := sp.Certificates[i]
+		leaves[i] = o.certificate(ctx, c, s.issuerCert(c))
+	})
+	for i, c := range sp.Certificates {
+		s.certs[c.ID] = leaves[i]
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.orphans = o.orphans(ctx, sp, s, ids)
+	return s, nil
+}
+
+// issuerCert returns the certificate of c's issuer as observed; nil if c is
+// self-signed or the issuer has none.
+func (s *State) issuerCert(c *spec.Certificate) *x509.Certificate {
+	if st := s.certs[spec.ID{Kind: spec.KindIssuer, Name: c.Issuer}]; st != nil && c.Issuer != "" {
+		return st.cert
+	}
+	return nil
+}
+
+// parallel calls f for 0 ≤ i < n, on all processors.
+func parallel(n int, f func(i int)) {
+	workers := min(runtime.GOMAXPROCS(0), n)
+	if workers <= 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	const chunk = 16
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for {
+				end := int(next.Add(chunk))
+				for i := end - chunk; i < min(end, n); i++ {
+					f(i)
+				}
+				if end >= n {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+type observer struct {
+	Backends
+	recorded map[spec.ID]bool
+}
+
+// certificate observes one certificate of the spec.
+func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer *x509.Certificate) *CertState {
+	s := &CertState{Outputs: make([]OutputState, len(c.Outputs)), keyOutput: -1}
+	if err := ctx.Err(); err != nil {
+		s.Err = err
+		return s
+	}
+	if o.recorded[c.ID] {
+		r, err := o.Store.Record(ctx, c.ID)
+		if err != nil {
+			s.Err = fmt.Errorf("read record: %w", err)
+			return s
+		}
+		s.Record = r
+	}
+	var leaves []*x509.Certificate
+	var keys []int
+	for i, out := range c.Outputs {
+		seen, leaf, err := o.output(ctx, c, out)
+		if err != nil {
+			s.Err = err
+			return s
+		}
+		s.Outputs[i] = seen
+		if leaf != nil {
+			leaves = append(leaves, leaf)
+		}
+		if seen.Key != nil {
+			keys = append(keys, i)
+		}
+	}
+	leaf := s.choose(leaves, keys)
+	if leaf == nil {
+		return s
+	}
+	s.Leaf = &Leaf{
+		Fingerprint: pki.CertificateFingerprint(leaf),
+		Key:         pki.KeyFingerprint(leaf),
+		NotBefore:   leaf.NotBefore,
+		NotAfter:    leaf.NotAfter,
+		Identity:    pki.IdentityOf(leaf),
+	}
+	switch {
+	case c.Issuer == "":
+		s.IssuerErr = pki.SignedBy(leaf, leaf)
+	case issuer != nil:
+		s.IssuerErr = pki.SignedBy(leaf, issuer)
+	}
+	if c.CA != nil {
+		s.cert = leaf
+	}
+	return s
+}
+
+// output observes one output and returns the leaf that it holds, if any.
+func (o *observer) output(ctx context.Context, c *spec.Certificate, out spec.Output) (OutputState, *x509.Certificate, error) {
+	seen, err := o.Store.Read(ctx, out)
+	if err != nil {
+		return OutputState{}, nil, fmt.Errorf("%s: %w", out.Field(), err)
+	}
+	s := OutputState{Exists: seen.Exists, Drift: seen.Drift}
+	if !seen.Exists {
+		return s, nil, nil
+	}
+	if !out.Form.HoldsKey() {
+		s.digest = sha256.Sum256(seen.Data)
+	} else if err := o.key(c, seen.Data, &s); err != nil {
+		return s, nil, fmt.Errorf("%s: read %s: %w", out.Field(), out.Path, err)
+	}
+	if out.Form == spec.FormPrivateKey {
+		return s, nil, nil
+	}
+	leaf, err := readCertificates(out.Form, seen.Data, &s)
+	if err != nil && s.Malformed == "" {
+		s.Malformed = err.Error()
+	}
+	return s, leaf, nil
+}
+
+// key reads the private key of an output. Only a password that is missing or
+// wrong is an error: it must not cause an issuance.
+func (o *observer) key(c *spec.Certificate, data []byte, s *OutputState) error {
+	_, info, err := pki.ParseKey(data, o.password(c))
+	switch {
+	case errors.Is(err, pki.ErrPassword):
+		return err
+	case err != nil:
+		s.Malformed = err.Error()
+	default:
+		s.Key = &info
+	}
+	return nil
+}
+
+// password returns how to get the password of a certificate's key.
+func (b Backends) password(c *spec.Certificate) func() ([]byte, error) {
+	ref := c.PrivateKey.Password
+	if ref == nil {
+		return nil
+	}
+	return func() ([]byte, error) { return b.Password(ref) }
+}
+
+// readCertificates notes the fingerprints of all certificates in PEM data, and
+// returns the first one if the form says that it is the leaf. The others are not
+// parsed: a fingerprint is all that they are compared by.
+func readCertificates(form spec.Form, data []byte, s *OutputState) (leaf *x509.Certificate, err error) {
+	var first []byte
+	for rest := data; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if first == nil {
+			first = block.Bytes
+		}
+		s.Certs = append(s.Certs, sha256.Sum256(block.Bytes))
+	}
+	if first == nil {
+		if form == spec.FormChain && len(data) == 0 {
+			return nil, nil // a chain without intermediates is an empty file
+		}
+		return nil, pki.ErrNoCertificate
+	}
+	if form == spec.FormChain || form == spec.FormCA {
+		return nil, nil
+	}
+	return x509.ParseCertificate(first)
+}
+
+// orphans finds what the records tell that certsync wrote, and the spec has no
+// more. A path that any certificate of the spec has is none.
+func (o *observer) orphans(ctx context.Context, sp *spec.Spec, s *State, ids []spec.ID) []orphan {
+	var found []orphan
+	for _, id := range ids {
+		c := sp.Find(id)
+		record := (*Record)(nil)
+		if c != nil {
+			record = s.certs[id].Record
+			if record == nil || !moved(record, c) {
+				continue
+			}
+		} else {
+			r, err := o.Store.Record(ctx, id)
+			if err != nil {
+				found = append(found, orphan{id: id, gone: true, err: fmt.Errorf("read record: %w", err)})
+				continue
+			}
+			if r == nil {
+				continue
+			}
+			record = r
+		}
+		found = append(found, orphan{id: id, record: record, gone: c == nil})
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	targets := make(map[string]bool)
+	for c := range sp.All() {
+		for _, out := range c.Outputs {
+			targets[out.Path] = true
+		}
+	}
+	for i := range found {
+		if found[i].err == nil {
+			o.orphan(ctx, &found[i], targets)
+		}
+	}
+	return found
+}
+
+// moved tells whether the record names an output that the certificate has not.
+func moved(r *Record, c *spec.Certificate) bool {
+	for _, rec := range r.Outputs {
+		if !hasPath(c, rec.Path) {
+			return true
+		}
+	}
+	return false
+}
+
+func hasPath(c *spec.Certificate, path string) bool {
+	for i := range c.Outputs {
+		if c.Outputs[i].Path == path {
+			return true
+		}
+	}
+	return false
+}
+
+// orphan observes the outputs of one orphan. Only what still is what certsync
+// wrote may be pruned.
+func (o *observer) orphan(ctx context.Context, f *orphan, targets map[string]bool) {
+	for _, rec := range f.record.Outputs {
+		if targets[rec.Path] {
+			continue
+		}
+		out := spec.Output{Form: rec.Form, Path: rec.Path, Dir: rec.Dir}
+		seen, err := o.Store.Read(ctx, out)
+		if err != nil {
+			f.err = err
+			return
+		}
+		switch {
+		case !seen.Exists:
+		case rec.Digest == digestOf(seen.Data):
+			f.outputs = append(f.outputs, out)
+		default:
+			f.foreign = append(f.foreign, rec.Path)
+		}
+	}
+}
