@@ -1,0 +1,68 @@
+# certsync needs Go, git and make to build; everything else that a target needs
+# it gets for itself, or says what is missing.
+
+export GOTOOLCHAIN := local
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 30s
+BENCH    ?= full
+TESTFLAGS ?=
+
+LDFLAGS := -s -w -X main.version=$(VERSION)
+BUILD   := CGO_ENABLED=0 go build -trimpath -buildvcs=false
+
+.DEFAULT_GOAL := build
+
+.PHONY: build
+build: ## build bin/certsync, one static binary
+	$(BUILD) -ldflags '$(LDFLAGS)' -o bin/certsync ./cmd/certsync
+
+.PHONY: quickstart
+quickstart: build ## make a CA, a server and a client certificate, and prove that they work
+	@.ci/need openssl curl
+	@rm -rf bin/quickstart
+	@examples/quickstart/run.sh bin/certsync bin/quickstart
+
+.PHONY: test
+test: ## run all tests
+	@.ci/need openssl curl
+	@.ci/test $(TESTFLAGS) ./...
+
+.PHONY: test-short
+test-short: ## run the tests that take no time
+	@.ci/test -short $(TESTFLAGS) ./...
+
+.PHONY: test-race
+test-race: ## run the tests with the race detector, which needs a C compiler
+	@.ci/need openssl curl cc
+	@CGO_ENABLED=1 .ci/test -race -short $(TESTFLAGS) ./...
+
+.PHONY: lint
+lint: ## run the linters, which also guard the direction of imports
+	@.ci/lint
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (30s)
+	@.ci/fuzz $(FUZZTIME)
+
+.PHONY: bench
+bench: build ## measure ratios against other ways to do the same; BENCH=quick for a short run
+	@.ci/need openssl
+	@$(BUILD) -o bin/bench/ ./cmd/certsync/internal/bench/...
+	@bin/bench/bench -certsync bin/certsync -floor bin/bench/floor -dir bin/bench $(if $(filter quick,$(BENCH)),-quick)
+
+.PHONY: cross
+cross: ## build for every platform that is supported
+	@.ci/cross
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities; needs access to the Go vulnerability database
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
