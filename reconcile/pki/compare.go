@@ -131,7 +131,8 @@ func (r *reporter) field() string {
 	var names []string
 	for i, step := range r.path {
 		if f, ok := step.(cmp.StructField); ok {
-			names = append(names, r.path[i-1].Type().Field(f.Index()).Tag.Get("json"))
+			name, _, _ := strings.Cut(r.path[i-1].Type().Field(f.Index()).Tag.Get("json"), ",")
+			names = append(names, name)
 		}
 	}
 	return strings.Join(names, ".")

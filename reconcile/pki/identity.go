@@ -51,17 +51,17 @@ type Subject struct {
 
 // NameConstraints are the name constraints of an Identity.
 type NameConstraints struct {
-	Critical  bool  `json:"critical"`
-	Permitted Names `json:"permitted"`
-	Excluded  Names `json:"excluded"`
+	Critical  bool  `json:"critical,omitempty"`
+	Permitted Names `json:"permitted,omitzero"`
+	Excluded  Names `json:"excluded,omitzero"`
 }
 
 // Names are the subtrees of NameConstraints.
 type Names struct {
-	DNSDomains     []string `json:"dnsDomains"`
-	IPRanges       []string `json:"ipRanges"`
-	EmailAddresses []string `json:"emailAddresses"`
-	URIDomains     []string `json:"uriDomains"`
+	DNSDomains     []string `json:"dnsDomains,omitempty"`
+	IPRanges       []string `json:"ipRanges,omitempty"`
+	EmailAddresses []string `json:"emailAddresses,omitempty"`
+	URIDomains     []string `json:"uriDomains,omitempty"`
 }
 
 // Wanted returns the identity that a certificate for c has.

@@ -22,9 +22,9 @@ import (
 // Signer and EncodePEM give the key away. A Key is immutable and may be used
 // concurrently.
 type Key struct {
-	// A pointer, so that even a Key that fmt reaches through an unexported
-	// field, where it calls no methods, prints as an address.
-	*private
+	// A function, since fmt prints its address at most, even where it calls no
+	// methods: in an unexported field, given a verb that does not fit.
+	open func() *private
 }
 
 type private struct {
@@ -85,28 +85,29 @@ func NewKey(signer crypto.Signer) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the public key: %w", err)
 	}
-	return &Key{&private{signer, algorithm, size, sha256.Sum256(der)}}, nil
+	p := &private{signer, algorithm, size, sha256.Sum256(der)}
+	return &Key{func() *private { return p }}, nil
 }
 
 // Signer returns the key itself.
-func (k *Key) Signer() crypto.Signer { return k.signer }
+func (k *Key) Signer() crypto.Signer { return k.open().signer }
 
 // Public returns the public key.
-func (k *Key) Public() crypto.PublicKey { return k.signer.Public() }
+func (k *Key) Public() crypto.PublicKey { return k.open().signer.Public() }
 
 // Algorithm returns the key's algorithm.
-func (k *Key) Algorithm() spec.Algorithm { return k.algorithm }
+func (k *Key) Algorithm() spec.Algorithm { return k.open().algorithm }
 
 // Size returns the key's size in bits, 0 for Ed25519.
-func (k *Key) Size() int { return k.size }
+func (k *Key) Size() int { return k.open().size }
 
 // Fingerprint returns the SHA-256 of the public key's SubjectPublicKeyInfo. It
 // equals the KeyFingerprint of every certificate for the key.
-func (k *Key) Fingerprint() Fingerprint { return k.fingerprint }
+func (k *Key) Fingerprint() Fingerprint { return k.open().fingerprint }
 
 // Matches tells whether the certificate is for this key.
 func (k *Key) Matches(cert *x509.Certificate) bool {
-	return k.fingerprint == KeyFingerprint(cert) || equalPublic(k.Public(), cert.PublicKey)
+	return k.open().fingerprint == KeyFingerprint(cert) || equalPublic(k.Public(), cert.PublicKey)
 }
 
 // Format writes the algorithm, whatever the verb (fmt.Formatter).
@@ -124,13 +125,13 @@ func (k Key) MarshalJSON() ([]byte, error) {
 func (k Key) MarshalText() ([]byte, error) { return k.MarshalJSON() }
 
 func (k Key) title() string {
-	switch {
-	case k.private == nil:
+	if k.open == nil {
 		return "[no private key]"
-	case k.size == 0:
-		return fmt.Sprintf("[%s private key]", k.algorithm)
 	}
-	return fmt.Sprintf("[%s %d private key]", k.algorithm, k.size)
+	if k.Size() == 0 {
+		return fmt.Sprintf("[%s private key]", k.Algorithm())
+	}
+	return fmt.Sprintf("[%s %d private key]", k.Algorithm(), k.Size())
 }
 
 // CertificateFingerprint returns the SHA-256 of the certificate's DER.

@@ -101,7 +101,7 @@ func parseKeyBlock(block *pem.Block, password func() ([]byte, error)) (*Key, Key
 	if err != nil {
 		return nil, info, err
 	}
-	info.Algorithm, info.Size, info.Fingerprint = key.algorithm, key.size, key.fingerprint
+	info.Algorithm, info.Size, info.Fingerprint = key.Algorithm(), key.Size(), key.Fingerprint()
 	return key, info, nil
 }
 
@@ -162,17 +162,17 @@ func (k *Key) EncodePEM(enc spec.Encoding, password []byte) ([]byte, error) {
 	switch enc {
 	case "", spec.PKCS8:
 		block.Type = pemPKCS8
-		block.Bytes, err = x509.MarshalPKCS8PrivateKey(k.signer)
+		block.Bytes, err = x509.MarshalPKCS8PrivateKey(k.Signer())
 	case spec.PKCS1:
-		key, ok := k.signer.(*rsa.PrivateKey)
+		key, ok := k.Signer().(*rsa.PrivateKey)
 		if !ok {
-			return nil, fmt.Errorf("a private key of %s cannot be encoded as %s", k.algorithm, enc)
+			return nil, fmt.Errorf("a private key of %s cannot be encoded as %s", k.Algorithm(), enc)
 		}
 		block.Type, block.Bytes = pemPKCS1, x509.MarshalPKCS1PrivateKey(key)
 	case spec.SEC1:
-		key, ok := k.signer.(*ecdsa.PrivateKey)
+		key, ok := k.Signer().(*ecdsa.PrivateKey)
 		if !ok {
-			return nil, fmt.Errorf("a private key of %s cannot be encoded as %s", k.algorithm, enc)
+			return nil, fmt.Errorf("a private key of %s cannot be encoded as %s", k.Algorithm(), enc)
 		}
 		block.Type = pemSEC1
 		block.Bytes, err = x509.MarshalECPrivateKey(key)
@@ -192,7 +192,7 @@ func (k *Key) encodeEncrypted(enc spec.Encoding, password []byte) ([]byte, error
 	if len(password) == 0 {
 		return nil, fmt.Errorf("the %w for the private key is empty", ErrPassword)
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(k.signer)
+	der, err := x509.MarshalPKCS8PrivateKey(k.Signer())
 	if err != nil {
 		return nil, fmt.Errorf("encode the private key: %w", err)
 	}

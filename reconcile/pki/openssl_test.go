@@ -5,6 +5,7 @@ import (
 	"encoding/asn1"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 )
 
@@ -39,4 +40,13 @@ func extension(list []pkix.Extension, oid asn1.ObjectIdentifier) *pkix.Extension
 		}
 	}
 	return nil
+}
+
+func read(t testing.TB, dir, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
 }

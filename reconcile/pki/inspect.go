@@ -1,0 +1,222 @@
+package pki
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/certsync/certsync/spec"
+)
+
+// Item is one thing that Inspect found: what Type tells is set.
+type Item struct {
+	Type        string           `json:"type"` // one of the Item constants
+	Certificate *CertificateInfo `json:"certificate,omitempty"`
+	Request     *RequestInfo     `json:"request,omitempty"`
+	PrivateKey  *PrivateKeyInfo  `json:"privateKey,omitempty"`
+	PublicKey   *PublicKeyInfo   `json:"publicKey,omitempty"`
+	CRL         *CRLInfo         `json:"crl,omitempty"`
+	PEMType     string           `json:"pemType,omitempty"` // of an ItemOther
+}
+
+// The types of Items.
+const (
+	ItemCertificate = "certificate"
+	ItemRequest     = "certificate request"
+	ItemPrivateKey  = "private key"
+	ItemPublicKey   = "public key"
+	ItemCRL         = "CRL"
+	ItemOther       = "other" // a PEM block that is none of these
+)
+
+// CertificateInfo is what is in a certificate, for people and JSON.
+type CertificateInfo struct {
+	Subject   string    `json:"subject"`
+	Issuer    string    `json:"issuer"`
+	Serial    string    `json:"serial"` // hexadecimal
+	NotBefore time.Time `json:"notBefore"`
+	NotAfter  time.Time `json:"notAfter"`
+	NamesInfo
+	PublicKey          PublicKeyInfo    `json:"publicKey"`
+	SubjectKeyID       string           `json:"subjectKeyID,omitempty"`   // hexadecimal
+	AuthorityKeyID     string           `json:"authorityKeyID,omitempty"` // hexadecimal
+	NameConstraints    *NameConstraints `json:"nameConstraints,omitempty"`
+	CRLs               []string         `json:"crlDistributionPoints,omitempty"`
+	OCSPServers        []string         `json:"ocspServers,omitempty"`
+	IssuerURLs         []string         `json:"issuingCertificateURLs,omitempty"`
+	Policies           []string         `json:"policies,omitempty"`
+	SignatureAlgorithm string           `json:"signatureAlgorithm"`
+	Fingerprint        Fingerprint      `json:"fingerprint"`
+	Extensions         []ExtensionInfo  `json:"extensions,omitempty"` // those not decoded above
+}
+
+// NamesInfo is what certificates and requests have in common.
+type NamesInfo struct {
+	DNSNames       []string     `json:"dnsNames,omitempty"`
+	IPAddresses    []string     `json:"ipAddresses,omitempty"`
+	URIs           []string     `json:"uris,omitempty"`
+	EmailAddresses []string     `json:"emailAddresses,omitempty"`
+	OtherNames     []string     `json:"otherNames,omitempty"` // subject alternative names of other kinds
+	Usages         []spec.Usage `json:"usages,omitempty"`     // unknown ones as dotted OIDs
+	IsCA           bool         `json:"isCA"`
+	PathLen        *int         `json:"pathLen,omitempty"`
+}
+
+// RequestInfo is what is in a certificate request.
+type RequestInfo struct {
+	Subject string `json:"subject"`
+	NamesInfo
+	PublicKey          PublicKeyInfo   `json:"publicKey"`
+	SignatureAlgorithm string          `json:"signatureAlgorithm"`
+	SignatureValid     bool            `json:"signatureValid"`
+	Extensions         []ExtensionInfo `json:"extensions,omitempty"` // requested, not decoded above
+}
+
+// PublicKeyInfo tells of a public key. Fingerprint is the SHA-256 of its
+// SubjectPublicKeyInfo: equal to that of the private key that it belongs to.
+type PublicKeyInfo struct {
+	Algorithm   string      `json:"algorithm"`
+	Size        int         `json:"size,omitempty"` // bits
+	Fingerprint Fingerprint `json:"fingerprint"`
+}
+
+// PrivateKeyInfo is what may be shown of a private key.
+type PrivateKeyInfo struct {
+	Encoding  spec.Encoding `json:"encoding"`
+	Encrypted bool          `json:"encrypted"`
+	// PublicKey is nil if the key is encrypted and its password is not there.
+	PublicKey *PublicKeyInfo `json:"publicKey,omitempty"`
+}
+
+// CRLInfo is what is in a certificate revocation list.
+type CRLInfo struct {
+	Issuer             string          `json:"issuer"`
+	Number             string          `json:"number,omitempty"` // hexadecimal
+	ThisUpdate         time.Time       `json:"thisUpdate"`
+	NextUpdate         time.Time       `json:"nextUpdate,omitzero"`
+	AuthorityKeyID     string          `json:"authorityKeyID,omitempty"`
+	SignatureAlgorithm string          `json:"signatureAlgorithm"`
+	Fingerprint        Fingerprint     `json:"fingerprint"`
+	Revoked            []RevokedInfo   `json:"revoked,omitempty"`
+	Extensions         []ExtensionInfo `json:"extensions,omitempty"` // those not decoded above
+}
+
+// RevokedInfo is one entry of a CRL.
+type RevokedInfo struct {
+	Serial    string    `json:"serial"` // hexadecimal
+	RevokedAt time.Time `json:"revokedAt"`
+	Reason    string    `json:"reason"`
+}
+
+// ExtensionInfo tells that there is an extension.
+type ExtensionInfo struct {
+	OID      string `json:"oid"`
+	Critical bool   `json:"critical,omitempty"`
+}
+
+// Inspect decodes all that is in data: PEM, or one thing in DER. password is as
+// in ParseKey, but a key whose password is not to be had is shown as encrypted.
+// What is cut off or malformed is an error, and so is data without anything.
+func Inspect(data []byte, password func() ([]byte, error)) ([]Item, error) {
+	if isDER(data) {
+		item, err := inspectDER(data, password)
+		if err != nil {
+			return nil, err
+		}
+		return []Item{item}, nil
+	}
+	var items []Item
+	for rest := data; ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		item, err := inspectBlock(block, password)
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	if bytes.Count(data, []byte("-----BEGIN ")) > len(items) {
+		return nil, errors.New("malformed input: incomplete PEM block")
+	}
+	if len(items) == 0 {
+		return nil, errNothing
+	}
+	return items, nil
+}
+
+var errNothing = errors.New("no certificate, request, key or CRL found")
+
+func inspectBlock(block *pem.Block, password func() ([]byte, error)) (Item, error) {
+	switch {
+	case block.Type == pemCertificate || block.Type == pemOldX509:
+		return inspectCertificate(block.Bytes)
+	case block.Type == "CERTIFICATE REQUEST" || block.Type == "NEW CERTIFICATE REQUEST":
+		return inspectRequest(block.Bytes)
+	case block.Type == pemCRL:
+		return inspectCRL(block.Bytes)
+	case block.Type == "PUBLIC KEY":
+		return inspectPublicKey(block.Bytes)
+	case isKeyBlock(block):
+		return inspectKey(block, password)
+	}
+	return Item{Type: ItemOther, PEMType: block.Type}, nil
+}
+
+// inspectDER tries what DER may be. The structures are different enough for no
+// one to be taken for another.
+func inspectDER(der []byte, password func() ([]byte, error)) (Item, error) {
+	for _, inspect := range []func([]byte) (Item, error){inspectCertificate, inspectRequest, inspectCRL, inspectPublicKey} {
+		if item, err := inspect(der); err == nil {
+			return item, nil
+		}
+	}
+	for _, kind := range []string{pemPKCS8, pemPKCS1, pemSEC1} {
+		if item, err := inspectKey(&pem.Block{Type: kind, Bytes: der}, password); err == nil {
+			return item, nil
+		}
+	}
+	var encrypted encryptedKey
+	if unmarshal(der, &encrypted) == nil && encrypted.Algorithm.Algorithm.Equal(oidPBES2) {
+		return inspectKey(&pem.Block{Type: pemEncryptedPKCS8, Bytes: der}, password)
+	}
+	return Item{}, errNothing
+}
+
+func inspectKey(block *pem.Block, password func() ([]byte, error)) (Item, error) {
+	_, info, err := parseKeyBlock(block, password)
+	if err != nil && (!errors.Is(err, ErrPassword) || errors.Is(err, errWrongPassword)) {
+		return Item{}, err
+	}
+	key := &PrivateKeyInfo{Encoding: info.Encoding, Encrypted: info.Encrypted}
+	if err == nil {
+		key.PublicKey = &PublicKeyInfo{string(info.Algorithm), info.Size, info.Fingerprint}
+	}
+	return Item{Type: ItemPrivateKey, PrivateKey: key}, nil
+}
+
+func inspectPublicKey(der []byte) (Item, error) {
+	key, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return Item{}, fmt.Errorf("malformed public key: %w", err)
+	}
+	info := publicKeyInfo(key, x509.UnknownPublicKeyAlgorithm, der)
+	return Item{Type: ItemPublicKey, PublicKey: &info}, nil
+}
+
+func publicKeyInfo(key any, other x509.PublicKeyAlgorithm, raw []byte) PublicKeyInfo {
+	algorithm, size := describe(key)
+	info := PublicKeyInfo{string(algorithm), size, sha256.Sum256(raw)}
+	if algorithm == "" {
+		info.Algorithm = "unknown"
+		if other != x509.UnknownPublicKeyAlgorithm {
+			info.Algorithm = other.String()
+		}
+	}
+	return info
+}
