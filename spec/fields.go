@@ -94,7 +94,7 @@ var certificateFields = []field[*draft]{
 	{name: "directory", doc: "A directory with tls.crt, tls.key and ca.crt that change as one.",
 		shape: targetShape, decode: (*loader).directory},
 	{name: "pathLen", in: []place{inCA}, doc: "How many CAs may follow below this one; unlimited by default.",
-		shape: scalarShape(schema{"type": "integer", "minimum": 0}), decode: (*loader).pathLen},
+		shape: scalarShape(schema{"type": []string{"integer", "string"}, "minimum": 0, "pattern": `^\d+$`}), decode: (*loader).pathLen},
 	{name: "nameConstraints", in: []place{inCA}, doc: "Limits on the names below the CA.",
 		shape: nameConstraintsTable.shape(), decode: (*loader).nameConstraints},
 	{name: "pkcs12", refused: notSupported},
@@ -131,7 +131,7 @@ var privateKeyTable = newTable("a private key", []field[*draft]{
 	{name: "algorithm", doc: "RSA, ECDSA (the default) or Ed25519.",
 		shape: enumShape(algorithms), decode: (*loader).algorithm},
 	{name: "size", doc: "RSA: 2048 (the default), 3072 or 4096 bits; ECDSA: 256 (the default), 384 or 521.",
-		shape: scalarShape(schema{"enum": []int{256, 384, 521, 2048, 3072, 4096}}), decode: (*loader).keySize},
+		shape: scalarShape(schema{"enum": []any{256, 384, 521, 2048, 3072, 4096, "256", "384", "521", "2048", "3072", "4096"}}), decode: (*loader).keySize},
 	{name: "encoding", doc: "PKCS8 (the default), PKCS1 for RSA or SEC1 for ECDSA.",
 		shape: enumShape(encodings), decode: (*loader).encoding},
 	{name: "rotationPolicy", doc: "Always: a new certificate has a new key; Never: it keeps the key. A CA's default is Never.",
@@ -177,7 +177,7 @@ var targetShape = shape{
 
 var nameConstraintsTable = newTable("name constraints", []field[*NameConstraints]{
 	{name: "critical", doc: "Whether software that does not know name constraints must refuse the CA; true by default.",
-		shape: scalarShape(schema{"type": "boolean"}),
+		shape: scalarShape(schema{"enum": []any{true, false, "true", "false"}}),
 		decode: func(d *loader, v value, n *NameConstraints) {
 			if b, ok := d.boolean(v); ok {
 				n.Critical = b

@@ -128,7 +128,7 @@ func (d *loader) perCertificate(n *yaml.Node, depth int) bool {
 	if n = deref(n); n.Kind == yaml.ScalarNode {
 		return strings.Contains(n.Value, "${certificate.") || strings.Contains(n.Value, "${each.")
 	}
-	if depth > maxDepth || d.visits > maxVisits {
+	if depth > maxDepth || d.visits > d.maxVisits() {
 		return false
 	}
 	return slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return d.perCertificate(c, depth+1) })

@@ -27,6 +27,14 @@ type Options struct {
 // paths name and returns the spec that they are together. A spec that is wrong
 // gives Problems, all that there are; a file that cannot be read another error.
 func Load(paths []string, opt Options) (*Spec, error) {
+	d, err := load(paths, opt)
+	if err != nil {
+		return nil, err
+	}
+	return d.spec, nil
+}
+
+func load(paths []string, opt Options) (*loader, error) {
 	files, err := sourceFiles(paths)
 	if err != nil {
 		return nil, err
@@ -37,30 +45,43 @@ func Load(paths []string, opt Options) (*Spec, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.spec.Sources = append(d.spec.Sources, filepath.Join(src.dir, filepath.Base(src.file)))
-		d.documents(src, content, func(root value) { specTable.decode(d, root, d) })
+		d.add(src, content)
 	}
-	d.spec.Dir = files[0].dir
-	d.loadVars(opt.Set)
+	return d, d.resolve(opt.Set)
+}
+
+// add merges what a file states into the sections.
+func (d *loader) add(src *source, content []byte) {
+	if len(d.spec.Sources) == 0 {
+		d.spec.Dir, d.first = src.dir, src.file
+	}
+	d.spec.Sources = append(d.spec.Sources, filepath.Join(src.dir, filepath.Base(src.file)))
+	d.documents(src, content, func(root value) { specTable.decode(d, root, d) })
+}
+
+// resolve makes the spec of the sections.
+func (d *loader) resolve(set map[string]string) error {
+	d.loadVars(set)
 	d.loadLayers()
 	d.loadIssuers()
 	d.loadCertificates()
 	d.checkTargets()
 	if len(d.problems) == 0 && len(d.spec.Issuers)+len(d.spec.Certificates) == 0 {
-		d.problems = append(d.problems, Problem{Pos: Position{File: files[0].file},
+		d.problems = append(d.problems, Problem{Pos: Position{File: d.first},
 			Message: "the spec is empty", Hint: "state issuers and certificates"})
 	}
 	if len(d.problems) > 0 {
-		return nil, Problems(sortProblems(d.problems))
+		return Problems(sortProblems(d.problems))
 	}
 	d.spec.Warnings = sortProblems(d.warnings)
-	return d.spec, nil
+	return nil
 }
 
 // loader is one run of Load. Its steps follow the references: variables, then
 // layers, issuers, and certificates last, one at a time.
 type loader struct {
 	spec     *Spec
+	first    string // file, as the user named it
 	problems []Problem
 	warnings []Problem
 

@@ -21,9 +21,9 @@ const (
 	maxFileSize  = 64 << 20
 	maxTotalSize = 256 << 20
 	maxDepth     = 100
-	// maxVisits bounds what aliases and forEach make of the files; 100,000
-	// certificates take 3 million.
-	maxVisits = 30_000_000
+	// maxExpansion bounds how many values aliases, forEach and layers add to
+	// those that the files state: room for 100,000 certificates with 50 each.
+	maxExpansion = 5_000_000
 )
 
 // sourceFiles returns the files that paths name, those of a directory in the

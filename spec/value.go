@@ -88,15 +88,19 @@ func (d *loader) warn(v value, hint, format string, args ...any) {
 // visit counts a value that is read. Aliases and forEach make a small file
 // large; what they may make of it is limited.
 func (d *loader) visit(v value) bool {
-	if d.visits++; d.visits <= maxVisits {
+	if d.visits++; d.visits <= d.maxVisits() {
 		return true
 	}
 	if !d.full {
 		d.full = true
-		d.problem(v, "the spec expands to more than %d values", maxVisits)
+		d.problem(v, "the spec expands to more than %d values", d.maxVisits())
 	}
 	return false
 }
+
+// maxVisits allows for all that the files state, where a value takes a byte at
+// the least, and a fixed amount on top.
+func (d *loader) maxVisits() int { return d.size + maxExpansion }
 
 // entry is one key of a mapping with its value.
 type entry struct {

@@ -1,0 +1,78 @@
+package spec
+
+import (
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// FuzzLoad shows that no text makes the loader panic, and that what loads means
+// the same each time and states only what a Spec promises.
+func FuzzLoad(f *testing.F) {
+	for _, name := range append(fixtures(f, "*.good.yaml"), fixtures(f, "*.bad.yaml")...) {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		first, err := loadText(text)
+		second, again := loadText(text)
+		if err != nil || again != nil {
+			if diff := cmp.Diff(err, again); diff != "" {
+				t.Fatalf("two runs differ:\n%s", diff)
+			}
+			if len(err.(Problems)) == 0 {
+				t.Fatal("an error without problems")
+			}
+			_ = err.Error()
+			return
+		}
+		if diff := cmp.Diff(first, second, cmpopts.IgnoreUnexported(Spec{}), cmpopts.EquateComparable()); diff != "" {
+			t.Fatalf("two runs differ:\n%s", diff)
+		}
+		for c := range first.All() {
+			checkPromises(t, first, c)
+		}
+	})
+}
+
+func loadText(text []byte) (*Spec, error) {
+	d := newLoader(fixed())
+	d.size = len(text)
+	d.add(&source{file: "spec.yaml", dir: "/nonexistent"}, text)
+	if err := d.resolve(nil); err != nil {
+		return nil, err
+	}
+	return d.spec, nil
+}
+
+// checkPromises checks what others rely on without a look.
+func checkPromises(t *testing.T, s *Spec, c *Certificate) {
+	t.Helper()
+	if s.Find(c.ID) != c {
+		t.Errorf("%s is not found", c.ID)
+	}
+	if !nameRE.MatchString(c.Name) || len(c.Name) > maxName {
+		t.Errorf("name %q", c.Name)
+	}
+	if c.Issuer != "" && s.Issuer(c.Issuer) == nil || c.Issuer == "" && c.CA == nil {
+		t.Errorf("%s has the issuer %q", c.ID, c.Issuer)
+	}
+	if c.Duration <= 0 || c.RenewBefore.Duration >= c.Duration || c.RenewBefore.Percent < 0 || c.RenewBefore.Percent >= 100 {
+		t.Errorf("%s lives %v and is renewed %v before", c.ID, c.Duration, c.RenewBefore)
+	}
+	key := false
+	for _, o := range c.Outputs {
+		key = key || o.Form.HoldsKey()
+		if o.Path == "" || o.Path[0] != '/' || o.Mode == 0 || o.Form.HoldsKey() && o.Mode&0o007 != 0 {
+			t.Errorf("%s has the output %+v", c.ID, o)
+		}
+	}
+	if !key {
+		t.Errorf("%s has no output for its key", c.ID)
+	}
+}

@@ -1,0 +1,209 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const rootCA = "issuers: {root: {ca: {commonName: root, files: {certificate: root.crt, privateKey: root.key}}}}\n"
+
+// write makes files in a new directory and returns it.
+func write(t testing.TB, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func leafDoc(name string) string {
+	return fmt.Sprintf("apiVersion: certsync/v1\ncertificates: {%s: {issuer: root, commonName: x, files: {combined: %[1]s.pem}}}\n", name)
+}
+
+func TestLoadDirectory(t *testing.T) {
+	dir := write(t, map[string]string{
+		"b.yaml":         leafDoc("b"),
+		"a.yml":          "apiVersion: certsync/v1\n" + rootCA,
+		".hidden.yaml":   "not: read",
+		"c.yaml.bak":     "not: read",
+		"sub/d.yaml":     "not: read",
+		"dir.yaml/x.txt": "",
+	})
+	s, err := Load([]string{dir, filepath.Join(dir, "b.yaml")}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{filepath.Join(dir, "a.yml"), filepath.Join(dir, "b.yaml")}; !slices.Equal(s.Sources, want) || s.Dir != dir {
+		t.Errorf("sources %v in %s, want %v", s.Sources, s.Dir, want)
+	}
+	c := s.Find(ID{KindCertificate, "b"})
+	if c == nil || c.Outputs[0].Path != filepath.Join(dir, "b.pem") {
+		t.Errorf("certificate b is %+v", c)
+	}
+	if c.Pos.String() != filepath.Join(dir, "b.yaml")+":2:16" {
+		t.Errorf("b is at %s", c.Pos)
+	}
+	if s.Issuer("root") == nil || s.Issuer("b") != nil || s.Find(ID{KindIssuer, "root"}) != s.Issuer("root").CA {
+		t.Error("issuers are not found")
+	}
+}
+
+func TestPathsStartAtTheFileThatStatesThem(t *testing.T) {
+	dir := write(t, map[string]string{
+		"base/base.yaml":   "apiVersion: certsync/v1\ndefaults: {issuer: root, files: {privateKey: \"${certificate.name}.key\"}}\n" + rootCA,
+		"leaves/leaf.yaml": "apiVersion: certsync/v1\ncertificates: {a: {commonName: a, files: {certificate: ../a.crt}}}\n",
+	})
+	s, err := Load([]string{filepath.Join(dir, "base"), filepath.Join(dir, "leaves", "leaf.yaml")}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	outputs := s.Certificates[0].Outputs
+	if outputs[0].Path != filepath.Join(dir, "a.crt") || outputs[1].Path != filepath.Join(dir, "base", "a.key") {
+		t.Errorf("outputs are %v", outputs)
+	}
+}
+
+func TestLoadDuplicatesAcrossFiles(t *testing.T) {
+	dir := write(t, map[string]string{
+		"a.yaml": leafDoc("x") + "defaults: {duration: 1d}\n" + rootCA,
+		"b.yaml": leafDoc("x") + "defaults: {duration: 2d}\n",
+	})
+	_, err := Load([]string{dir}, Options{})
+	want := fmt.Sprintf(`%[1]s/b.yaml:2:16: certificates.x: the certificate is already stated at %[1]s/a.yaml:2:16
+%[1]s/b.yaml:3:12: defaults.duration: the default is already stated at %[1]s/a.yaml:3:12`, dir)
+	if err == nil || err.Error() != want {
+		t.Errorf("error:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+func TestLoadUnreadable(t *testing.T) {
+	dir := write(t, map[string]string{"secret.yaml": "x", "empty/x.txt": ""})
+	missing := filepath.Join(dir, "missing.yaml")
+	_, err := Load([]string{missing}, Options{})
+	if !errors.Is(err, fs.ErrNotExist) || err.Error() != "read spec "+missing+": no such file or directory" {
+		t.Errorf("missing file: %v", err)
+	}
+	if _, err := Load([]string{filepath.Join(dir, "empty")}, Options{}); err == nil || !strings.Contains(err.Error(), "no *.yaml or *.yml file") {
+		t.Errorf("empty directory: %v", err)
+	}
+	if _, err := Load(nil, Options{}); err == nil {
+		t.Error("no path is no error")
+	}
+	if os.Getuid() == 0 {
+		return // may read everything
+	}
+	secret := filepath.Join(dir, "secret.yaml")
+	if err := os.Chmod(secret, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load([]string{secret}, Options{}); !errors.Is(err, fs.ErrPermission) || err.Error() != "read spec "+secret+": permission denied" {
+		t.Errorf("unreadable file: %v", err)
+	}
+}
+
+func TestSet(t *testing.T) {
+	dir := write(t, map[string]string{"a.yaml": "vars: {domain: \"${env.NOT_SET_AT_ALL}\"}\n" + leafDoc("a") + rootCA})
+	opt := fixed()
+	opt.Set = map[string]string{"domain": "${vars.x}", "domian": "x"}
+	_, err := Load([]string{dir}, opt)
+	if err == nil || !strings.Contains(err.Error(), `vars.domian: --set names a variable that the spec does not declare; did you mean "domain"?`) {
+		t.Errorf("error %v", err)
+	}
+	dir = write(t, map[string]string{"a.yaml": "vars: {cn: \"${env.NOT_SET_AT_ALL}\"}\napiVersion: certsync/v1\n" + rootCA +
+		"certificates: {a: {issuer: root, commonName: \"${vars.cn}\", files: {combined: a.pem}}}"})
+	opt.Set = map[string]string{"cn": "${vars.x}"}
+	s, err := Load([]string{dir}, opt)
+	if err != nil || s.Certificates[0].CommonName != "${vars.x}" {
+		t.Errorf("an overridden variable is not taken as it is: %v", err)
+	}
+}
+
+func TestFileTooLarge(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "big.yaml")
+	if err := os.WriteFile(name, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, maxFileSize+1); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Load([]string{name}, Options{})
+	var p Problem
+	if !errors.As(err, &p) || !strings.Contains(err.Error(), "64 MiB in one file") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// An alias is expanded wherever it stands; what that may cost is limited.
+func TestAliasesAreBounded(t *testing.T) {
+	names := strings.Repeat("a.example.com, ", 4000)
+	var b strings.Builder
+	fmt.Fprintf(&b, "apiVersion: certsync/v1\n%svars: {}\ncertificates:\n  a: {issuer: root, dnsNames: &names [%s], files: {combined: a.pem}}\n", rootCA, names)
+	b.WriteString("  \"x-${each.key}\": {forEach: [")
+	for i := range 10_000 {
+		fmt.Fprintf(&b, "%d, ", i)
+	}
+	b.WriteString("], issuer: root, dnsNames: *names, files: {combined: \"${each.key}.pem\"}}\n")
+	dir := write(t, map[string]string{"a.yaml": b.String()})
+	_, err := Load([]string{dir}, Options{})
+	if err == nil || !strings.Contains(err.Error(), "the spec expands to more than") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestCyclicAlias(t *testing.T) {
+	for _, text := range []string{
+		"a: &a [*a]\n",
+		"apiVersion: certsync/v1\ncertificates: &a {a: *a}\n",
+		"apiVersion: certsync/v1\ndefaults: {subject: &a {countries: *a}, dnsNames: &b [*b, \"${each.key}\"]}\n",
+		"&a {certificates: *a, apiVersion: certsync/v1}",
+	} {
+		dir := write(t, map[string]string{"a.yaml": text})
+		if _, err := Load([]string{dir}, Options{}); err == nil {
+			t.Errorf("no error for %s", text)
+		}
+	}
+}
+
+// TestCostIsLinear compares the allocations for N and 2N certificates:
+// yaml.v3's own decoding would be quadratic.
+func TestCostIsLinear(t *testing.T) {
+	const n = 3000
+	cost := func(n int) float64 {
+		var b strings.Builder
+		b.WriteString("apiVersion: certsync/v1\n" + rootCA + "certificates:\n")
+		for i := range n {
+			fmt.Fprintf(&b, "  c%d: {issuer: root, profile: server, dnsNames: [c%[1]d.example.com], files: {combined: c%[1]d.pem}}\n", i)
+		}
+		dir := write(t, map[string]string{"a.yaml": b.String()})
+		visits := 0
+		allocs := testing.AllocsPerRun(1, func() {
+			d, err := load([]string{dir}, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			visits = d.visits
+		})
+		if perCertificate := visits / n; perCertificate > 20 {
+			t.Errorf("%d values are read for each of %d certificates", perCertificate, n)
+		}
+		return allocs
+	}
+	one, two := cost(n), cost(2*n)
+	if ratio := two / one; ratio > 2.2 {
+		t.Errorf("twice the certificates take %.2f times the allocations", ratio)
+	}
+}
