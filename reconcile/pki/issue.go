@@ -224,14 +224,23 @@ func pathLen(cert *x509.Certificate) int {
 // key identifiers are compared first, so that the signature is looked at only if
 // they agree. Validity and what issuer may do are not checked.
 func SignedBy(cert, issuer *x509.Certificate) error {
+	if err := NamesIssuer(cert, issuer); err != nil {
+		return err
+	}
+	if err := issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
+		return fmt.Errorf("not signed by the issuer's key: %w", err)
+	}
+	return nil
+}
+
+// NamesIssuer tells whether cert names issuer as its issuer, by name and key
+// identifier: what SignedBy checks but for the signature itself.
+func NamesIssuer(cert, issuer *x509.Certificate) error {
 	if !bytes.Equal(cert.RawIssuer, issuer.RawSubject) {
 		return errors.New("signed by an issuer of another name")
 	}
 	if len(cert.AuthorityKeyId) > 0 && len(issuer.SubjectKeyId) > 0 && !bytes.Equal(cert.AuthorityKeyId, issuer.SubjectKeyId) {
 		return errors.New("signed by another key of the issuer")
-	}
-	if err := issuer.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature); err != nil {
-		return fmt.Errorf("not signed by the issuer's key: %w", err)
 	}
 	return nil
 }

@@ -196,7 +196,7 @@ func (k *Key) encodeEncrypted(enc spec.Encoding, password []byte) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("encode the private key: %w", err)
 	}
-	if der, err = encryptPKCS8(der, password); err != nil {
+	if der, err = encryptPKCS8(der, password, writeIterations); err != nil {
 		return nil, fmt.Errorf("encrypt the private key: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: pemEncryptedPKCS8, Bytes: der}), nil

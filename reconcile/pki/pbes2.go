@@ -161,7 +161,7 @@ func pbes2Key(kdf pkix.AlgorithmIdentifier, password []byte, size, iterationLimi
 }
 
 // encryptPKCS8 returns an EncryptedPrivateKeyInfo around a PrivateKeyInfo.
-func encryptPKCS8(der, password []byte) ([]byte, error) {
+func encryptPKCS8(der, password []byte, iterations int) ([]byte, error) {
 	var salt, iv [16]byte
 	rand.Read(salt[:]) // never fails
 	rand.Read(iv[:])
@@ -169,7 +169,7 @@ func encryptPKCS8(der, password []byte) ([]byte, error) {
 	null := asn1.RawValue{FullBytes: []byte{asn1.TagNull, 0}}
 	kdf, err := asn1.Marshal(pbkdf2Params{
 		Salt:       salt[:],
-		Iterations: writeIterations,
+		Iterations: iterations,
 		PRF:        pkix.AlgorithmIdentifier{Algorithm: oidHMACWithSHA256, Parameters: null},
 	})
 	if err != nil {
@@ -187,7 +187,7 @@ func encryptPKCS8(der, password []byte) ([]byte, error) {
 		return nil, err
 	}
 
-	key, err := pbkdf2.Key(sha256.New, string(password), salt[:], writeIterations, 32)
+	key, err := pbkdf2.Key(sha256.New, string(password), salt[:], iterations, 32)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,132 @@
+package pki
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"testing"
+	"time"
+
+	"github.com/certsync/certsync/spec"
+)
+
+// seeds adds to a fuzz target one of everything that the decoders read.
+func seeds(f *testing.F) {
+	root := issue(f, caSpec("root"), nil)
+	leaf := issue(f, leafSpec("a.example.com"), root)
+	f.Add([]byte{})
+	f.Add(EncodeCertificates(leaf.cert, root.cert))
+	f.Add(leaf.cert.Raw)
+	f.Add(testRequest(f, leafSpec("a"), leaf.key).CSR)
+	for _, enc := range []spec.Encoding{spec.PKCS8, spec.SEC1} {
+		data, err := leaf.key.EncodePEM(enc, nil)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+		f.Add(append(data, EncodeCertificates(leaf.cert)...))
+	}
+	for _, k := range []*Key{leaf.key, testKey(f, spec.Ed25519, 0)} {
+		plain, err := x509.MarshalPKCS8PrivateKey(k.Signer())
+		if err != nil {
+			f.Fatal(err)
+		}
+		encrypted, err := encryptPKCS8(plain, []byte("secret"), 10)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(plain)
+		f.Add(encrypted)
+		f.Add(pem.EncodeToMemory(&pem.Block{Type: pemEncryptedPKCS8, Bytes: encrypted}))
+	}
+	crl, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{
+		Number: big.NewInt(1), ThisUpdate: testNow, NextUpdate: testNow.Add(time.Hour),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(7), RevocationTime: testNow, ReasonCode: 1}},
+		ExtraExtensions: []pkix.Extension{{Id: oidDistributionPoint, Critical: true,
+			Value: der(derSequence, der(0xa0, der(0xa0, der(0x86, []byte("http://x")))), der(0x81, []byte{0xff}))}},
+	}, root.cert, root.key.Signer())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(crl)
+	f.Add(pem.EncodeToMemory(&pem.Block{Type: pemCRL, Bytes: crl}))
+}
+
+func FuzzParseKey(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		k, info, err := ParseKey(data, nil)
+		if err != nil {
+			return
+		}
+		again, err := k.EncodePEM("", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, _, err := ParseKey(again, nil)
+		if err != nil || other.Fingerprint() != info.Fingerprint {
+			t.Fatalf("written and read again: %v", err)
+		}
+	})
+}
+
+func FuzzParseCertificates(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		list, err := ParseCertificates(data)
+		if err != nil {
+			return
+		}
+		for _, cert := range list {
+			id := IdentityOf(cert)
+			if !id.Equal(&id) || Compare(&id, &id) != nil {
+				t.Fatal("differs from itself")
+			}
+			_, _ = Verify(cert, VerifyOptions{Trust: list, Untrusted: list, At: testNow, Purpose: PurposeServer, Name: "a.example.com"})
+		}
+		again, err := ParseCertificates(EncodeCertificates(list...))
+		if err != nil || len(again) != len(list) {
+			t.Fatalf("written and read again: %v", err)
+		}
+	})
+}
+
+func FuzzInspect(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		items, err := Inspect(data, nil)
+		if err == nil && len(items) == 0 {
+			t.Fatal("nothing, and no error")
+		}
+		if _, err := json.Marshal(items); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func FuzzDecryptPKCS8(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, _ = decryptPKCS8(data, []byte("secret"), 3000)
+	})
+}
+
+func FuzzCRLs(f *testing.F) {
+	seeds(f)
+	root := forge(f, "root", nil, nil)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		crls, err := ParseCRLs(data)
+		if err != nil {
+			return
+		}
+		for _, crl := range crls {
+			_ = usableExtensions(crl, root.cert)
+			for _, e := range crl.Extensions {
+				_ = inScope(e.Value, root.cert)
+			}
+		}
+	})
+}
