@@ -58,6 +58,7 @@ would do and why (plan), and does it (apply): issues, renews, replaces, repairs.
 	flags.StringArrayVar(&a.set, "set", nil, "set a variable of the spec: `NAME=VALUE`; may be given several times")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "log what is done to standard error")
 	root.AddCommand(a.commands()...)
+	strict(root)
 	return root
 }
 

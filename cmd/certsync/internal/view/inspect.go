@@ -1,0 +1,289 @@
+package view
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/certsync/certsync/reconcile/pki"
+)
+
+// InspectionReport is what inspect found, as JSON.
+type InspectionReport struct {
+	FormatVersion int             `json:"formatVersion"`
+	Files         []InspectedFile `json:"files"`
+	// Time is what validity is told for in text; JSON leaves that to the reader.
+	Time time.Time `json:"-"`
+}
+
+// InspectedFile is what was found in one file.
+type InspectedFile struct {
+	File  string          `json:"file"`
+	Items []InspectedItem `json:"items"`
+	Error string          `json:"error,omitempty"`
+}
+
+// InspectedItem is one thing in a file.
+type InspectedItem struct {
+	pki.Item
+	// Matches are, for a private key, the certificates, requests and public keys
+	// of all files that are for it.
+	Matches []InspectedRef `json:"matches,omitempty"`
+}
+
+// InspectedRef points to an item of a file; Index counts from 0.
+type InspectedRef struct {
+	File  string `json:"file"`
+	Index int    `json:"index"`
+	Type  string `json:"type"`
+}
+
+const inspectionVersion = 1
+
+// Inspection makes the report of some files, with what belongs together in it.
+func Inspection(files []InspectedFile) InspectionReport {
+	users := map[pki.Fingerprint][]InspectedRef{}
+	for _, f := range files {
+		for i, it := range f.Items {
+			if k := publicKeyOf(&it.Item); k != nil {
+				users[k.Fingerprint] = append(users[k.Fingerprint], InspectedRef{f.File, i, it.Type})
+			}
+		}
+	}
+	for i := range files {
+		if files[i].Items == nil {
+			files[i].Items = []InspectedItem{}
+		}
+		for j := range files[i].Items {
+			it := &files[i].Items[j]
+			if it.PrivateKey != nil && it.PrivateKey.PublicKey != nil {
+				it.Matches = users[it.PrivateKey.PublicKey.Fingerprint]
+			}
+		}
+	}
+	return InspectionReport{FormatVersion: inspectionVersion, Files: files}
+}
+
+// publicKeyOf returns the public key that an item is about; nil for none.
+func publicKeyOf(it *pki.Item) *pki.PublicKeyInfo {
+	switch {
+	case it.Certificate != nil:
+		return &it.Certificate.PublicKey
+	case it.Request != nil:
+		return &it.Request.PublicKey
+	}
+	return it.PublicKey
+}
+
+// InspectionText writes the report for people.
+func InspectionText(w io.Writer, r InspectionReport) error {
+	out := bufio.NewWriter(w)
+	s := sheet{w: out, p: newPainter(w), now: r.Time}
+	others := 0 // certificates and the like, which a key might belong to
+	for _, f := range r.Files {
+		for i := range f.Items {
+			if publicKeyOf(&f.Items[i].Item) != nil {
+				others++
+			}
+		}
+	}
+	first := true
+	for _, f := range r.Files {
+		for i := range f.Items {
+			if !first {
+				fmt.Fprintln(out)
+			}
+			first = false
+			number := ""
+			if len(f.Items) > 1 {
+				number = fmt.Sprintf(" %d of %d", i+1, len(f.Items))
+			}
+			it := &f.Items[i]
+			kind := it.Type
+			if it.PEMType != "" {
+				kind = "PEM block " + strconv.Quote(it.PEMType)
+			}
+			fmt.Fprintln(out, s.p.paint(bold, fmt.Sprintf("%s%s: %s", f.File, number, kind)))
+			s.item(it, others > 0)
+		}
+	}
+	return out.Flush()
+}
+
+// sheet writes lines of a label and a value.
+type sheet struct {
+	w   io.Writer
+	p   painter
+	now time.Time
+}
+
+func (s sheet) line(label, value string) {
+	if value != "" {
+		fmt.Fprintf(s.w, "  %-14s %s\n", label+":", value)
+	}
+}
+
+func (s sheet) lines(label string, values []string) { s.line(label, strings.Join(values, ", ")) }
+
+func (s sheet) item(it *InspectedItem, others bool) {
+	switch {
+	case it.Certificate != nil:
+		s.certificate(it.Certificate)
+	case it.Request != nil:
+		s.line("subject", it.Request.Subject)
+		s.names(&it.Request.NamesInfo)
+		s.line("public key", keyText(&it.Request.PublicKey))
+		s.line("key SHA-256", it.Request.PublicKey.Fingerprint.String())
+		signed := it.Request.SignatureAlgorithm
+		if !it.Request.SignatureValid {
+			signed += s.p.paint(red, ", NOT VALID")
+		}
+		s.line("signature", signed)
+		s.extensions(it.Request.Extensions)
+	case it.PrivateKey != nil:
+		s.privateKey(it, others)
+	case it.PublicKey != nil:
+		s.line("public key", keyText(it.PublicKey))
+		s.line("key SHA-256", it.PublicKey.Fingerprint.String())
+	case it.CRL != nil:
+		s.crl(it.CRL)
+	}
+}
+
+func (s sheet) certificate(c *pki.CertificateInfo) {
+	s.line("subject", c.Subject)
+	s.line("issuer", c.Issuer)
+	s.line("serial", c.Serial)
+	s.line("not before", s.start(c.NotBefore))
+	s.line("not after", s.end(c.NotAfter))
+	s.names(&c.NamesInfo)
+	if n := c.NameConstraints; n != nil {
+		s.lines("permitted", constraintWords(&n.Permitted))
+		s.lines("excluded", constraintWords(&n.Excluded))
+	}
+	s.line("public key", keyText(&c.PublicKey))
+	s.line("key SHA-256", c.PublicKey.Fingerprint.String())
+	s.line("subject key", c.SubjectKeyID)
+	s.line("authority key", c.AuthorityKeyID)
+	s.lines("CRLs", c.CRLs)
+	s.lines("OCSP", c.OCSPServers)
+	s.lines("issuer URLs", c.IssuerURLs)
+	s.lines("policies", c.Policies)
+	s.line("signature", c.SignatureAlgorithm)
+	s.line("SHA-256", c.Fingerprint.String())
+	s.extensions(c.Extensions)
+}
+
+func (s sheet) names(n *pki.NamesInfo) {
+	if n.IsCA {
+		ca := "yes"
+		if n.PathLen != nil {
+			ca += fmt.Sprintf(", pathLen %d", *n.PathLen)
+		}
+		s.line("CA", ca)
+	}
+	s.lines("DNS names", n.DNSNames)
+	s.lines("IP addresses", n.IPAddresses)
+	s.lines("URIs", n.URIs)
+	s.lines("e-mail", n.EmailAddresses)
+	s.lines("other names", n.OtherNames)
+	usages := make([]string, len(n.Usages))
+	for i, u := range n.Usages {
+		usages[i] = string(u)
+	}
+	s.lines("usages", usages)
+}
+
+func (s sheet) privateKey(it *InspectedItem, others bool) {
+	k := it.PrivateKey
+	encoding := string(k.Encoding)
+	if k.Encrypted {
+		encoding += ", encrypted"
+	}
+	s.line("encoding", encoding)
+	if k.PublicKey == nil {
+		s.line("private key", "not shown: the password is needed")
+		return
+	}
+	s.line("private key", keyText(k.PublicKey))
+	s.line("key SHA-256", k.PublicKey.Fingerprint.String())
+	refs := make([]string, len(it.Matches))
+	for i, m := range it.Matches {
+		refs[i] = fmt.Sprintf("%s in %s", m.Type, m.File)
+	}
+	switch {
+	case len(refs) > 0:
+		s.lines("belongs to", refs)
+	case others:
+		s.line("belongs to", s.p.paint(yellow, "nothing else that was given"))
+	}
+}
+
+func (s sheet) crl(c *pki.CRLInfo) {
+	s.line("issuer", c.Issuer)
+	s.line("number", c.Number)
+	s.line("this update", s.start(c.ThisUpdate))
+	if c.NextUpdate.IsZero() {
+		s.line("next update", "not told")
+	} else {
+		s.line("next update", s.end(c.NextUpdate))
+	}
+	s.line("authority key", c.AuthorityKeyID)
+	s.line("signature", c.SignatureAlgorithm)
+	s.line("SHA-256", c.Fingerprint.String())
+	s.extensions(c.Extensions)
+	s.line("revoked", strconv.Itoa(len(c.Revoked)))
+	for _, r := range c.Revoked {
+		fmt.Fprintf(s.w, "    %s  %s  %s\n", r.Serial, instant(r.RevokedAt), r.Reason)
+	}
+}
+
+func (s sheet) extensions(list []pki.ExtensionInfo) {
+	var words []string
+	for _, e := range list {
+		word := e.OID
+		if e.Critical {
+			word += " (critical)"
+		}
+		words = append(words, word)
+	}
+	s.lines("extensions", words)
+}
+
+// start and end show the limits of a validity, and mark those that are not kept.
+func (s sheet) start(t time.Time) string {
+	if s.now.Before(t) {
+		return instant(t) + s.p.paint(red, " (not valid yet: "+distance(t.Sub(s.now))+")")
+	}
+	return instant(t)
+}
+
+func (s sheet) end(t time.Time) string {
+	if !s.now.Before(t) {
+		return instant(t) + s.p.paint(red, " (expired "+distance(t.Sub(s.now))+")")
+	}
+	return instant(t) + " (" + distance(t.Sub(s.now)) + ")"
+}
+
+func keyText(k *pki.PublicKeyInfo) string {
+	if k.Size == 0 {
+		return k.Algorithm
+	}
+	return fmt.Sprintf("%s %d", k.Algorithm, k.Size)
+}
+
+func constraintWords(n *pki.Names) []string {
+	var words []string
+	for _, list := range [][]string{n.DNSDomains, n.IPRanges, n.EmailAddresses, n.URIDomains} {
+		for _, v := range list {
+			words = append(words, cmp.Or(v, `""`))
+		}
+	}
+	return words
+}
+
+func instant(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 MST") }
