@@ -7,15 +7,50 @@ import (
 )
 
 // loadCertificates resolves the leaves one after the other, and lets go of each
-// one's nodes before the next.
-func (d *loader) loadCertificates() {
-	for i := range d.certificates.list {
-		if d.full {
-			return
+// one's nodes before the next. It fails if a file cannot be read in parts.
+func (d *loader) loadCertificates() (ok bool) {
+	next, stop := parseAhead(d.certificates)
+	defer stop()
+	seen := map[string]stance{}
+	for i := range d.certificates {
+		v := d.certificates[i].value
+		if p := d.certificates[i].part; p != nil {
+			node := next()
+			if node == nil {
+				return false
+			}
+			v = value{node, p.src, &path{name: "certificates", index: -1}, d.root}
 		}
-		d.declared(d.certificates.list[i])
-		d.certificates.list[i] = entry{}
+		d.certificates[i] = batch{}
+		if v.isNull() {
+			continue
+		}
+		entries, _ := d.entries(v)
+		v.node.Content = nil
+		for j, e := range entries {
+			if d.full {
+				return true
+			}
+			if first, twice := seen[e.name]; twice {
+				d.problem(e.key, "is already stated at %s", first.pos())
+			} else {
+				seen[e.name] = stance{e.key.src, int32(e.key.node.Line), int32(e.key.node.Column)}
+				d.declared(e)
+			}
+			entries[j] = entry{}
+		}
 	}
+	return true
+}
+
+// stance is a place that takes little memory and keeps no node alive.
+type stance struct {
+	src          *source
+	line, column int32
+}
+
+func (s stance) pos() Position {
+	return Position{File: s.src.file, Line: int(s.line) + s.src.line, Column: int(s.column)}
 }
 
 // declared resolves one entry under certificates: with forEach it is many.

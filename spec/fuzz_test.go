@@ -7,7 +7,7 @@ import (
 )
 
 // FuzzLoad shows that no text makes the loader panic, and that what loads means
-// the same each time and states only what a Spec promises.
+// the same each time, read as a whole or in parts, and states only what a Spec promises.
 func FuzzLoad(f *testing.F) {
 	for _, name := range append(fixtures(f, "*.good.yaml"), fixtures(f, "*.bad.yaml")...) {
 		text, err := os.ReadFile(name)
@@ -16,9 +16,10 @@ func FuzzLoad(f *testing.F) {
 		}
 		f.Add(text)
 	}
+	defer setMinPart(1)()
 	f.Fuzz(func(t *testing.T, text []byte) {
-		first, err := loadText(text)
-		second, again := loadText(text)
+		first, err := loadText(text, true)
+		second, again := loadText(text, false)
 		if err != nil || again != nil {
 			if !reflect.DeepEqual(err, again) {
 				t.Fatalf("two runs differ:\n%v\n%v", err, again)
@@ -38,11 +39,16 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-func loadText(text []byte) (*Spec, error) {
+// loadText loads a spec of one file, as a whole or in parts.
+func loadText(text []byte, whole bool) (*Spec, error) {
 	d := newLoader(fixed())
+	d.whole = whole
 	d.size = len(text)
 	d.add(&source{file: "spec.yaml", dir: "/nonexistent"}, text)
-	if err := d.resolve(nil); err != nil {
+	switch err := d.resolve(nil); {
+	case err == errWhole:
+		return loadText(text, true)
+	case err != nil:
 		return nil, err
 	}
 	return d.spec, nil
@@ -73,4 +79,11 @@ func checkPromises(t *testing.T, s *Spec, c *Certificate) {
 	if !key {
 		t.Errorf("%s has no output for its key", c.ID)
 	}
+}
+
+// setMinPart makes parts of small files, until the function it returns is called.
+func setMinPart(n int) func() {
+	was := minPart
+	minPart = n
+	return func() { minPart = was }
 }

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -27,19 +28,26 @@ type Options struct {
 // paths name and returns the spec that they are together. A spec that is wrong
 // gives Problems, all that there are; a file that cannot be read another error.
 func Load(paths []string, opt Options) (*Spec, error) {
-	d, err := load(paths, opt)
+	d, err := load(paths, opt, false)
+	if err == errWhole {
+		d, err = load(paths, opt, true)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return d.spec, nil
 }
 
-func load(paths []string, opt Options) (*loader, error) {
+// errWhole says that a file must be parsed as a whole.
+var errWhole = errors.New("cannot be parsed in parts")
+
+func load(paths []string, opt Options, whole bool) (*loader, error) {
 	files, err := sourceFiles(paths)
 	if err != nil {
 		return nil, err
 	}
 	d := newLoader(opt)
+	d.whole = whole
 	for _, src := range files {
 		content, err := d.read(src)
 		if err != nil {
@@ -56,7 +64,9 @@ func (d *loader) add(src *source, content []byte) {
 		d.spec.Dir, d.first = src.dir, src.file
 	}
 	d.spec.Sources = append(d.spec.Sources, filepath.Join(src.dir, filepath.Base(src.file)))
-	d.documents(src, content, func(root value) { specTable.decode(d, root, d) })
+	if !d.addParts(src, content) {
+		d.documents(src, content, func(root value) { specTable.decode(d, root, d) })
+	}
 }
 
 // resolve makes the spec of the sections.
@@ -64,7 +74,9 @@ func (d *loader) resolve(set map[string]string) error {
 	d.loadVars(set)
 	d.loadLayers()
 	d.loadIssuers()
-	d.loadCertificates()
+	if !d.loadCertificates() {
+		return errWhole
+	}
 	d.checkTargets()
 	if len(d.problems) == 0 && len(d.spec.Issuers)+len(d.spec.Certificates) == 0 {
 		d.problems = append(d.problems, Problem{Pos: Position{File: d.first},
@@ -89,7 +101,9 @@ type loader struct {
 	root *scope // outside certificates
 
 	// What the documents state, merged by name.
-	vars, defaults, profiles, issuers, certificates *section
+	vars, defaults, profiles, issuers *section
+	certificates                      []batch
+	whole                             bool // parse files as a whole
 
 	defaultLayer layerDef
 	profileDefs  map[string]layerDef
@@ -115,7 +129,7 @@ func newLoader(opt Options) *loader {
 		spec: &Spec{index: map[ID]*Certificate{}},
 		env:  env,
 		root: &scope{env: env},
-		vars: newSection(), defaults: newSection(), profiles: newSection(), issuers: newSection(), certificates: newSection(),
+		vars: newSection(), defaults: newSection(), profiles: newSection(), issuers: newSection(),
 		profileDefs:   map[string]layerDef{},
 		templates:     map[string]*draft{},
 		issuerByName:  map[string]*issuer{},
@@ -141,14 +155,14 @@ func (s *section) get(name string) (entry, bool) {
 }
 
 // collect adds the entries of one document's section.
-func (d *loader) collect(v value, what string, into *section) {
+func (d *loader) collect(v value, into *section) {
 	if v.isNull() {
 		return
 	}
 	entries, _ := d.entries(v)
 	for _, e := range entries {
 		if first, twice := into.get(e.name); twice {
-			d.problem(e.key, "the %s is already stated at %s", what, first.key.pos())
+			d.problem(e.key, "is already stated at %s", first.key.pos())
 			continue
 		}
 		into.byName[e.name] = len(into.list)

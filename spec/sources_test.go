@@ -82,8 +82,8 @@ func TestLoadDuplicatesAcrossFiles(t *testing.T) {
 		"b.yaml": leafDoc("x") + "defaults: {duration: 2d}\n",
 	})
 	_, err := Load([]string{dir}, Options{})
-	want := fmt.Sprintf(`%[1]s/b.yaml:2:16: certificates.x: the certificate is already stated at %[1]s/a.yaml:2:16
-%[1]s/b.yaml:3:12: defaults.duration: the default is already stated at %[1]s/a.yaml:3:12`, dir)
+	want := fmt.Sprintf(`%[1]s/b.yaml:2:16: certificates.x: is already stated at %[1]s/a.yaml:2:16
+%[1]s/b.yaml:3:12: defaults.duration: is already stated at %[1]s/a.yaml:3:12`, dir)
 	if err == nil || err.Error() != want {
 		t.Errorf("error:\n%v\nwant:\n%s", err, want)
 	}
@@ -191,7 +191,7 @@ func TestCostIsLinear(t *testing.T) {
 		dir := write(t, map[string]string{"a.yaml": b.String()})
 		visits := 0
 		allocs := testing.AllocsPerRun(1, func() {
-			d, err := load([]string{dir}, Options{})
+			d, err := load([]string{dir}, Options{}, false)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -151,7 +151,7 @@ func (d *loader) entries(v value) ([]entry, bool) {
 			}
 		}
 		if first >= 0 {
-			d.problem(key, "is stated twice, first at %s", list[first].key.pos())
+			d.problem(key, "is already stated at %s", list[first].key.pos())
 			continue
 		}
 		list = append(list, entry{k.Value, key, val})
