@@ -27,10 +27,10 @@ func (d Difference) String() string {
 	var b strings.Builder
 	b.WriteString(d.Field + ":")
 	for _, v := range d.Add {
-		b.WriteString(" + " + v)
+		b.WriteString(" + " + visible(v))
 	}
 	for _, v := range d.Remove {
-		b.WriteString(" - " + v)
+		b.WriteString(" - " + visible(v))
 	}
 	if len(d.Add)+len(d.Remove) == 0 {
 		fmt.Fprintf(&b, " %s → %s", shown(d.From), shown(d.To))
@@ -42,7 +42,7 @@ func shown(s string) string {
 	if s == "" {
 		return `""`
 	}
-	return s
+	return visible(s)
 }
 
 // Compare returns how to get from what is there to what is wanted, in the order

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -87,13 +88,13 @@ func checkRevocation(cert, issuer *x509.Certificate, crls []*x509.RevocationList
 	// Every CRL that covers cert covers it for all reasons. So the newest one
 	// alone counts: an older one may still hold what was released since.
 	var newest *x509.RevocationList
-	var unusable error
+	var unusable []string
 	for _, crl := range crls {
 		if !sameName(crl.RawIssuer, cert.RawIssuer) {
 			continue
 		}
 		if err := usable(crl, cert, issuer, at); err != nil {
-			unusable = errors.Join(unusable, fmt.Errorf("the CRL of %q, issued on %s, %w", SubjectString(crl.Issuer), instant(crl.ThisUpdate), err))
+			unusable = append(unusable, fmt.Sprintf("the CRL of %q, issued on %s, %v", SubjectString(crl.Issuer), instant(crl.ThisUpdate), err))
 			continue
 		}
 		if newest == nil || crl.ThisUpdate.After(newest.ThisUpdate) ||
@@ -102,8 +103,8 @@ func checkRevocation(cert, issuer *x509.Certificate, crls []*x509.RevocationList
 		}
 	}
 	switch {
-	case newest == nil && unusable != nil:
-		return fmt.Errorf("no CRL for certificate %s: %w", title(cert), unusable)
+	case newest == nil && len(unusable) > 0:
+		return fmt.Errorf("no CRL for certificate %s: %s", title(cert), strings.Join(unusable, "; "))
 	case newest == nil:
 		return fmt.Errorf("no CRL for certificate %s, issued by %q", title(cert), SubjectString(cert.Issuer))
 	}

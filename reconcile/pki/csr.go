@@ -129,13 +129,13 @@ func requestedExtensions(c *spec.Certificate) ([]pkix.Extension, error) {
 // marshalKeyUsage encodes a named bit list: bit 0 is the first one, and trailing
 // zero bits are left out (X.690, section 11.2.2).
 func marshalKeyUsage(usage x509.KeyUsage) []byte {
-	reversed := bits.Reverse16(uint16(usage)) //nolint:gosec // nine bits
+	reversed := bits.Reverse16(uint16(usage))
 	content := []byte{0, byte(reversed >> 8), byte(reversed)}
 	if content[2] == 0 {
 		content = content[:2]
 	}
 	last := content[len(content)-1]
-	content[0] = byte(bits.TrailingZeros8(last)) //nolint:gosec // at most 8
+	content[0] = byte(bits.TrailingZeros8(last))
 	return der(asn1.TagBitString, content)
 }
 
@@ -265,15 +265,15 @@ func der(tag byte, content ...[]byte) []byte {
 	out = append(out, tag)
 	switch {
 	case size < 0x80:
-		out = append(out, byte(size)) //nolint:gosec // checked
+		out = append(out, byte(size))
 	case size < 0x100:
-		out = append(out, 0x81, byte(size)) //nolint:gosec // checked
+		out = append(out, 0x81, byte(size))
 	default:
 		// The length of a subject is bounded by the size of a spec: 32 bits do.
-		n := (bits.Len32(uint32(size)) + 7) / 8 //nolint:gosec // see above
+		n := (bits.Len32(uint32(size)) + 7) / 8
 		out = append(out, 0x80|byte(n))
 		for n--; n >= 0; n-- {
-			out = append(out, byte(size>>(8*n))) //nolint:gosec // the byte wanted
+			out = append(out, byte(size>>(8*n)))
 		}
 	}
 	for _, c := range content {

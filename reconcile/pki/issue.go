@@ -158,7 +158,7 @@ func ipNets(list []netip.Prefix) []*net.IPNet {
 // sign bit left clear (RFC 5280, section 4.1.2.2).
 func newSerial() *big.Int {
 	var b [20]byte
-	rand.Read(b[:]) // never fails
+	_, _ = rand.Read(b[:]) // never fails
 	b[0] &= 0x7f
 	b[19] |= 1 // zero is not positive; this leaves 158 bits of entropy
 	return new(big.Int).SetBytes(b[:])

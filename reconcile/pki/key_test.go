@@ -70,8 +70,7 @@ func TestKeyRoundTrip(t *testing.T) {
 
 func TestEncodeEncryptedIsReadByOpenSSL(t *testing.T) {
 	openssl := requireOpenSSL(t)
-	for _, kind := range keyKinds {
-		k := testKey(t, kind.algorithm, kind.size)
+	for _, k := range []*Key{testKey(t, spec.RSA, 2048), testKey(t, spec.Ed25519, 0)} {
 		data, err := k.EncodePEM("", []byte("pa ss"))
 		if err != nil {
 			t.Fatal(err)
@@ -190,7 +189,7 @@ func TestParseKeyErrors(t *testing.T) {
 		{"empty", "", "no private key found"},
 		{"text", "hello\n", "no private key found"},
 		{"two keys", string(data) + string(data), "more than one private key"},
-		{"cut off", string(data[:len(data)/2]), "no private key found"},
+		{"cut off", string(data[:len(data)/2]), "incomplete PEM block"},
 		{"openssh", "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n", `type "OPENSSH PRIVATE KEY" is not supported`},
 		{"garbage", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "malformed PKCS8 private key"},
 		{"garbage, encrypted", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", "malformed encrypted private key"},

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/rsa"
@@ -38,8 +39,13 @@ type KeyInfo struct {
 // wraps ErrPassword, and KeyInfo holds what can be known all the same. No error
 // shows any part of the key.
 func ParseKey(data []byte, password func() ([]byte, error)) (*Key, KeyInfo, error) {
+	whole := data
 	block := nextKeyBlock(&data)
-	if block == nil {
+	switch {
+	case block != nil:
+	case bytes.Contains(whole, []byte("PRIVATE KEY-----")): // which encoding/pem passes over
+		return nil, KeyInfo{}, errors.New("malformed private key: incomplete PEM block")
+	default:
 		return nil, KeyInfo{}, ErrNoKey
 	}
 	if nextKeyBlock(&data) != nil {

@@ -44,7 +44,7 @@ func verifyPath(path []*x509.Certificate, o *VerifyOptions) error {
 			return err
 		}
 		if limit := pathLen(cert); limit >= 0 && intermediates > limit {
-			return fmt.Errorf("CA %s allows a pathLen of %d, but %d CAs follow", title(cert), limit, intermediates)
+			return fmt.Errorf("pathLen of CA %s is %d, but the chain has %d below it", title(cert), limit, intermediates)
 		}
 		if !selfIssued(cert) {
 			intermediates++
@@ -130,18 +130,15 @@ func verifyPurpose(cert *x509.Certificate, purpose string, leaf bool) error {
 
 // verifyName checks the name of a server (RFC 9525, section 6).
 func verifyName(cert *x509.Certificate, name string) error {
-	host := strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
-	isIP := net.ParseIP(host) != nil
 	// crypto/x509 would let the wildcard "*" alone stand for any name of one label.
-	whole := !isIP && !strings.Contains(strings.TrimSuffix(name, "."), ".") && slices.Contains(cert.DNSNames, "*")
-	if !whole && cert.VerifyHostname(name) == nil {
+	cleaned := *cert
+	cleaned.DNSNames = slices.DeleteFunc(slices.Clone(cert.DNSNames), func(s string) bool { return s == "*" })
+	if cleaned.VerifyHostname(name) == nil {
 		return nil
 	}
-	var names []string
-	if isIP {
+	names := mapped(cert.DNSNames, visible)
+	if net.ParseIP(strings.Trim(name, "[]")) != nil {
 		names = mapped(cert.IPAddresses, ipString)
-	} else {
-		names = cert.DNSNames
 	}
 	if len(names) == 0 {
 		return fmt.Errorf("certificate %s is not for %q: it has no subject alternative name of that kind", title(cert), name)

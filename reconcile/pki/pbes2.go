@@ -163,8 +163,8 @@ func pbes2Key(kdf pkix.AlgorithmIdentifier, password []byte, size, iterationLimi
 // encryptPKCS8 returns an EncryptedPrivateKeyInfo around a PrivateKeyInfo.
 func encryptPKCS8(der, password []byte, iterations int) ([]byte, error) {
 	var salt, iv [16]byte
-	rand.Read(salt[:]) // never fails
-	rand.Read(iv[:])
+	_, _ = rand.Read(salt[:]) // never fails
+	_, _ = rand.Read(iv[:])
 
 	null := asn1.RawValue{FullBytes: []byte{asn1.TagNull, 0}}
 	kdf, err := asn1.Marshal(pbkdf2Params{

@@ -48,7 +48,7 @@ func subjectString(names []pkix.AttributeTypeAndValue) string {
 	return b.String()
 }
 
-// escapeValue follows RFC 4514, section 2.4, and hides what a terminal would obey.
+// escapeValue follows RFC 4514, section 2.4.
 func escapeValue(s string) string {
 	var b strings.Builder
 	for i, r := range s {
@@ -57,16 +57,33 @@ func escapeValue(s string) string {
 			r == ' ' && (i == 0 || i == len(s)-1):
 			b.WriteByte('\\')
 			b.WriteRune(r)
-		case !unicode.IsPrint(r):
-			for _, c := range []byte(string(r)) {
-				fmt.Fprintf(&b, `\%02x`, c)
-			}
 		default:
-			b.WriteRune(r)
+			b.WriteString(visible(string(r)))
 		}
 	}
 	return b.String()
 }
+
+// visible replaces what does not print, and what a terminal might obey, by its
+// bytes in hexadecimal: certificates come from anywhere.
+func visible(s string) string {
+	if !strings.ContainsFunc(s, invisible) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if !invisible(r) {
+			b.WriteRune(r)
+			continue
+		}
+		for _, c := range []byte(string(r)) {
+			fmt.Fprintf(&b, `\%02x`, c)
+		}
+	}
+	return b.String()
+}
+
+func invisible(r rune) bool { return !unicode.IsPrint(r) }
 
 // serialString returns a serial number in hexadecimal, as openssl writes it.
 func serialString(n *big.Int) string {

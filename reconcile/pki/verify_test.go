@@ -222,7 +222,7 @@ func TestVerifyRoots(t *testing.T) {
 	}{
 		{"expired", expired, `"CN=root" expired`},
 		{"version 3 without CA", noCA, "not that of a CA"},
-		{"pathLen", short, "allows a pathLen of 0, but 1 CAs follow"},
+		{"pathLen", short, `pathLen of CA "CN=root" is 0, but the chain has 1 below it`},
 		{"constraints", narrow, "is not among"},
 	} {
 		middle := forge(t, "middle", test.root, nil)
