@@ -19,8 +19,9 @@ type Options struct {
 	Set map[string]string
 	// LookupEnv resolves ${env.NAME}; nil is os.LookupEnv.
 	LookupEnv func(name string) (string, bool)
-	// Host resolves ${host.name}, ${host.fqdn} and ${host.ip}; nil asks the
-	// operating system. It is called only for a part that a spec uses.
+	// Host resolves ${host.name} (without a domain), ${host.fqdn} and
+	// ${host.ip}: part is name, fqdn or ip. Nil asks the operating system. It is
+	// called only for a part that a spec uses.
 	Host func(part string) (string, error)
 }
 

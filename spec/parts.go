@@ -113,10 +113,10 @@ func plainLines(content []byte) bool {
 func parseMapping(text []byte) *yaml.Node {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, more yaml.Node
-	if err := dec.Decode(&doc); err != nil || len(doc.Content) == 0 {
+	if err := decodeNode(dec, &doc); err != nil || len(doc.Content) == 0 {
 		return nil
 	}
-	if dec.Decode(&more) != io.EOF {
+	if decodeNode(dec, &more) != io.EOF {
 		return nil
 	}
 	if root := doc.Content[0]; root.Kind == yaml.MappingNode {

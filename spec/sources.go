@@ -21,10 +21,11 @@ const (
 	maxFileSize  = 64 << 20
 	maxTotalSize = 256 << 20
 	maxDepth     = 100
-	// maxExpansion bounds how many values aliases, forEach and layers add to
-	// those that the files state: room for 100,000 certificates with 50 each.
-	maxExpansion = 5_000_000
 )
+
+// maxExpansion bounds how many values aliases, forEach and layers add to those
+// that the files state: room for 100,000 certificates with 50 each.
+var maxExpansion = 5_000_000
 
 // sourceFiles returns the files that paths name, those of a directory in the
 // order of their names, each file once.
@@ -125,7 +126,7 @@ func (d *loader) documents(src *source, content []byte, yield func(value)) {
 	dec := yaml.NewDecoder(bytes.NewReader(content))
 	for {
 		var doc yaml.Node
-		err := dec.Decode(&doc)
+		err := decodeNode(dec, &doc)
 		if err == io.EOF {
 			return
 		}
@@ -141,6 +142,17 @@ func (d *loader) documents(src *source, content []byte, yield func(value)) {
 			yield(root)
 		}
 	}
+}
+
+// decodeNode parses one document. That yaml.v3 panics on some texts that are no
+// YAML must not stop a daemon.
+func decodeNode(dec *yaml.Decoder, doc *yaml.Node) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("yaml: %v", r)
+		}
+	}()
+	return dec.Decode(doc)
 }
 
 var syntaxLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
