@@ -1,0 +1,238 @@
+// Package examples tests that every example does what it says.
+package examples
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"gopkg.in/yaml.v3"
+)
+
+// certsync is the program, built once for all tests.
+var certsync string
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "certsync-examples-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	certsync = filepath.Join(dir, "certsync")
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", certsync, "../cmd/certsync").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build certsync: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// need skips the test without a program that it compares with; in CI it fails.
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			if os.Getenv("CI") != "" {
+				t.Fatalf("%s is not installed", p)
+			}
+			t.Skipf("%s is not installed", p)
+		}
+	}
+}
+
+// command runs a program in dir and returns what it wrote, all of it.
+func command(dir, name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func mustRun(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	out, err := command(dir, name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// TestEveryExample checks each spec against the schema that editors use, and
+// applies it twice in a copy: the second time nothing may be left to do.
+func TestEveryExample(t *testing.T) {
+	schema := compileSchema(t)
+	specs, err := filepath.Glob("*/certsync.yaml")
+	if err != nil || len(specs) == 0 {
+		t.Fatalf("found no examples: %v", err)
+	}
+	for _, spec := range specs {
+		t.Run(filepath.Dir(spec), func(t *testing.T) {
+			text, err := os.ReadFile(spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := schema.Validate(asJSON(t, text)); err != nil {
+				t.Errorf("%s does not fit the schema: %v", spec, err)
+			}
+			dir := copyOf(t, spec)
+			out := mustRun(t, dir, certsync, "validate")
+			if strings.Contains(out, "warning") {
+				t.Errorf("validate warns:\n%s", out)
+			}
+			mustRun(t, dir, certsync, "apply", "--yes")
+			if out, err := command(dir, certsync, "plan", "--detailed-exitcode"); err != nil {
+				t.Errorf("the second plan is not empty: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+func TestEveryExampleHasATest(t *testing.T) {
+	tested := map[string]bool{"quickstart": true, "mtls-services": true}
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && !tested[e.Name()] {
+			t.Errorf("%s has no test of its own here", e.Name())
+		}
+	}
+}
+
+// compileSchema returns the schema that certsync prints.
+func compileSchema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(mustRun(t, ".", certsync, "schema")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("spec.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("spec.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// asJSON turns YAML into what a JSON decoder would have given.
+func asJSON(t *testing.T, text []byte) any {
+	t.Helper()
+	var v any
+	if err := yaml.Unmarshal(text, &v); err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// copyOf copies a spec to a directory of its own.
+func copyOf(t *testing.T, spec string) string {
+	t.Helper()
+	dir := t.TempDir()
+	text, err := os.ReadFile(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "certsync.yaml"), text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestQuickstart runs what make quickstart runs.
+func TestQuickstart(t *testing.T) {
+	need(t, "bash", "openssl", "curl")
+	out := mustRun(t, ".", "quickstart/run.sh", certsync, filepath.Join(t.TempDir(), "quickstart"))
+	for _, want := range []string{"accepted", "refused", "3 unchanged", "same inode"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the quickstart does not say %q:\n%s", want, out)
+		}
+	}
+}
+
+// TestMTLSServices has openssl judge what the example makes: each service for
+// both ends of a connection and under its own name only.
+func TestMTLSServices(t *testing.T) {
+	need(t, "openssl")
+	dir := copyOf(t, "mtls-services/certsync.yaml")
+	mustRun(t, dir, certsync, "apply", "--yes")
+	services := []string{"accounts", "billing", "catalog", "checkout", "gateway", "inventory", "mail", "search", "shipping", "users"}
+	for _, s := range services {
+		cert, host := "pki/"+s+"/tls.crt", s+".services.example.com"
+		verify := []string{"verify", "-x509_strict", "-CAfile", "pki/" + s + "/ca.crt", "-untrusted", cert}
+		mustRun(t, dir, "openssl", append(verify, "-purpose", "sslserver", "-verify_hostname", host, cert)...)
+		mustRun(t, dir, "openssl", append(verify, "-purpose", "sslclient", cert)...)
+		if out, err := command(dir, "openssl", append(verify, "-verify_hostname", "other.services.example.com", cert)...); err == nil {
+			t.Errorf("%s passes for a service that it is not:\n%s", cert, out)
+		}
+		// One key, and the certificate that belongs to it.
+		ofCert := mustRun(t, dir, "openssl", "x509", "-in", cert, "-noout", "-pubkey")
+		if ofKey := mustRun(t, dir, "openssl", "pkey", "-in", "pki/"+s+"/tls.key", "-pubout"); ofKey != ofCert {
+			t.Errorf("%s: the key is not that of the certificate", s)
+		}
+		if info, err := os.Stat(filepath.Join(dir, "pki", s, "tls.key")); err != nil {
+			t.Error(err)
+		} else if mode := info.Mode().Perm(); mode != 0o600 {
+			t.Errorf("%s: the key has mode %o", s, mode)
+		}
+	}
+
+	operator := []string{"verify", "-x509_strict", "-CAfile", "pki/operator-ca.crt", "-untrusted", "pki/operator.crt"}
+	mustRun(t, dir, "openssl", append(operator, "-purpose", "sslclient", "pki/operator.crt")...)
+	if out, err := command(dir, "openssl", append(operator, "-purpose", "sslserver", "pki/operator.crt")...); err == nil {
+		t.Errorf("the client passes for a server:\n%s", out)
+	}
+
+	ca := mustRun(t, dir, "openssl", "x509", "-in", "pki/services-ca.crt", "-noout", "-text")
+	for _, want := range []string{"CA:TRUE, pathlen:0", "DNS:services.example.com"} {
+		if !strings.Contains(ca, want) {
+			t.Errorf("the intermediate CA lacks %q:\n%s", want, ca)
+		}
+	}
+
+	// The intermediate's limits hold against the spec, before anything is issued.
+	out, err := command(dir, certsync, "--set", "domain=elsewhere.example", "validate")
+	if err != nil {
+		t.Fatalf("the domain is a variable, and moves with its constraints: %v\n%s", err, out)
+	}
+}
+
+// TestNameConstraintsHold states a service outside the intermediate's domain.
+func TestNameConstraintsHold(t *testing.T) {
+	dir := copyOf(t, "mtls-services/certsync.yaml")
+	spec := filepath.Join(dir, "certsync.yaml")
+	text, err := os.ReadFile(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(text, "  intruder: {profile: server, dnsNames: [intruder.example.org], directory: pki/intruder}\n"...)
+	if err := os.WriteFile(spec, text, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, err := command(dir, certsync, "apply", "--yes")
+	if err == nil || !strings.Contains(out, `"intruder.example.org" is outside the name constraints of issuer "services"`) {
+		t.Errorf("a name outside the constraints: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "pki")); err == nil {
+		t.Error("a spec that is wrong made files")
+	}
+}
