@@ -239,6 +239,7 @@ func (a *applier) issue(ctx context.Context, t *task) error {
 	t.set.Record = a.record(c, st, t.set.Write)
 	t.set.Record.Issuer, t.set.Record.SpecDigest = c.Issuer, c.Digest()
 	t.set.Record.Fingerprint, t.set.Record.Key = t.result.Fingerprint, key.Fingerprint().String()
+	t.set.Record.IssuerKey = pki.KeyFingerprint(issuer).String()
 	t.set.Record.IssuedAt = req.Now.UTC().Truncate(time.Second)
 	t.set.Record.Duration = c.Duration.String()
 	t.set.Record.Altered = t.result.Altered

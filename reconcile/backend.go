@@ -121,6 +121,10 @@ type Record struct {
 	// key's SubjectPublicKeyInfo; both in lower-case hexadecimal.
 	Fingerprint string `json:"fingerprint"`
 	Key         string `json:"key"`
+	// IssuerKey is the SHA-256 of the SubjectPublicKeyInfo of the key whose
+	// signature the certificate bore when it was issued. The certificate of
+	// that fingerprint bears it for ever, so it need not be verified again.
+	IssuerKey string `json:"issuerKey,omitempty"`
 	// IssuedAt is when the issuer answered; zero for an adopted certificate.
 	IssuedAt time.Time `json:"issuedAt,omitzero"`
 	// Duration is the lifetime that was asked for, as a Go duration.
