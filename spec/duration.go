@@ -93,16 +93,27 @@ func term(number, unit string) (uint64, error) {
 		n = v * uint64(scale)
 	}
 	if fraction != "" {
-		f, err := strconv.ParseFloat("0."+fraction, 64)
-		if err != nil {
-			return 0, errors.New("is no duration such as 90d, 24h or 1y")
-		}
-		n += uint64(f * float64(scale))
+		f, over := digits(fraction)
+		n += uint64(float64(f) * (float64(scale) / over)) // as package time rounds
 	}
 	if n > 1<<63 {
 		return 0, errTooLong
 	}
 	return n, nil
+}
+
+// digits returns a fraction's numerator and denominator, of as many digits as
+// fit.
+func digits(fraction string) (f uint64, over float64) {
+	over = 1
+	for i := range len(fraction) {
+		if f > math.MaxInt64/10 || f*10+uint64(fraction[i]-'0') > 1<<63 {
+			break
+		}
+		f = f*10 + uint64(fraction[i]-'0')
+		over *= 10
+	}
+	return f, over
 }
 
 // span returns how many leading bytes of s are among chars.

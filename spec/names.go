@@ -80,6 +80,7 @@ func (d *loader) subjectEmail(v value) string {
 	}
 	if _, err := normalizeEmail(s); err != nil {
 		d.problem(v, "%s", err)
+		return ""
 	}
 	return s
 }
