@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/certsync/certsync/spec"
 )
@@ -261,55 +260,5 @@ func TestUsageTable(t *testing.T) {
 	}
 	if len(usageTable) != len(spec.Usages) {
 		t.Errorf("%d usages, want %d", len(usageTable), len(spec.Usages))
-	}
-}
-
-func BenchmarkIdentityOf(b *testing.B) {
-	leaf := issue(b, leafSpec("a.example.com", "b.example.com"), nil)
-	b.ReportAllocs()
-	for b.Loop() {
-		id := IdentityOf(leaf.cert)
-		_ = id
-	}
-}
-
-func BenchmarkEqual(b *testing.B) {
-	c := leafSpec("a.example.com", "b.example.com")
-	x, y := Wanted(c), Wanted(c)
-	b.ReportAllocs()
-	for b.Loop() {
-		if !x.Equal(&y) {
-			b.Fatal("differ")
-		}
-	}
-}
-
-func BenchmarkSignedBy(b *testing.B) {
-	root := issue(b, caSpec("root"), nil)
-	leaf := issue(b, leafSpec("a.example.com"), root)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := SignedBy(leaf.cert, root.cert); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkSign does all that a new leaf takes: key, request, certificate, check.
-func BenchmarkSign(b *testing.B) {
-	root := issue(b, caSpec("root"), nil)
-	c := leafSpec("a.example.com")
-	c.Duration = time.Hour
-	b.ReportAllocs()
-	for b.Loop() {
-		k := testKey(b, spec.ECDSA, 256)
-		r := testRequest(b, c, k)
-		cert, err := Sign(r, root.cert, root.key.Signer())
-		if err != nil {
-			b.Fatal(err)
-		}
-		if err := CheckAnswer(r, Chain{cert}, root.cert); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
