@@ -115,17 +115,6 @@ func BenchmarkSignedBy(b *testing.B) {
 	}
 }
 
-func BenchmarkNamesKeyOf(b *testing.B) {
-	root := issue(b, caSpec("root"), nil)
-	leaf := issue(b, leafSpec("a.example.com"), root)
-	b.ReportAllocs()
-	for b.Loop() {
-		if !NamesKeyOf(leaf.cert, root.cert) {
-			b.Fatal("does not")
-		}
-	}
-}
-
 func BenchmarkIdentityOf(b *testing.B) {
 	leaf := issue(b, leafSpec("a.example.com", "b.example.com"), nil)
 	b.ReportAllocs()

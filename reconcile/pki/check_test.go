@@ -239,27 +239,6 @@ func TestSignedByReplacedCA(t *testing.T) {
 	leaf := issue(t, leafSpec("a.example.com"), before)
 	wantError(t, "old", SignedBy(leaf.cert, before.cert), "")
 	wantError(t, "new", SignedBy(leaf.cert, after.cert), "another key of the issuer")
-	for _, test := range []struct {
-		name   string
-		issuer *x509.Certificate
-		want   bool
-	}{{"old", before.cert, true}, {"new", after.cert, false}, {"leaf", leaf.cert, false}} {
-		if got := NamesKeyOf(leaf.cert, test.issuer); got != test.want {
-			t.Errorf("NamesKeyOf %s: %v", test.name, got)
-		}
-	}
-	without := v1(t, "root")
-	dir := t.TempDir()
-	openssl := requireOpenSSL(t) // its identifiers are SHA-1
-	openssl(dir, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "k", "-subj", "/CN=root", "-out", "c")
-	list, err := ParseCertificates([]byte(read(t, dir, "c")))
-	if err != nil || !NamesKeyOf(list[0], list[0]) || NamesKeyOf(without, without) {
-		t.Error("NamesKeyOf, of openssl's certificates:", err)
-	}
-	arbitrary := forge(t, "root", nil, func(c *x509.Certificate) { c.SubjectKeyId = []byte{1, 2, 3} })
-	if below := forge(t, "x", arbitrary, asLeaf()); NamesKeyOf(below.cert, arbitrary.cert) || SignedBy(below.cert, arbitrary.cert) != nil {
-		t.Error("NamesKeyOf, of an identifier that is no hash")
-	}
 	anonymous := *after.cert
 	anonymous.SubjectKeyId = nil
 	wantError(t, "new, without key identifier", SignedBy(leaf.cert, &anonymous), "not signed by the issuer's key")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/rand"
-	"crypto/sha1" //nolint:gosec // to recognize key identifiers, as others make them
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -168,16 +167,6 @@ func newSerial() *big.Int {
 // keyIdentifier returns the first 160 bits of the SHA-256 of the key's BIT
 // STRING (RFC 7093, section 2, method 1).
 func keyIdentifier(rawInfo []byte) ([]byte, error) {
-	key, err := keyBits(rawInfo)
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(key)
-	return sum[:20], nil
-}
-
-// keyBits returns the content of a SubjectPublicKeyInfo's BIT STRING.
-func keyBits(rawInfo []byte) ([]byte, error) {
 	var info struct {
 		Algorithm asn1.RawValue
 		Key       asn1.BitString
@@ -185,7 +174,8 @@ func keyBits(rawInfo []byte) ([]byte, error) {
 	if err := unmarshal(rawInfo, &info); err != nil {
 		return nil, fmt.Errorf("malformed public key: %w", err)
 	}
-	return info.Key.Bytes, nil
+	sum := sha256.Sum256(info.Key.Bytes)
+	return sum[:20], nil
 }
 
 // mayIssue tells whether parent may sign a certificate for r at r.Now.
@@ -253,25 +243,6 @@ func NamesIssuer(cert, issuer *x509.Certificate) error {
 		return errors.New("signed by another key of the issuer")
 	}
 	return nil
-}
-
-// NamesKeyOf tells whether cert names issuer's present key as the one that signed
-// it: by the authority key identifier, where the issuer's own identifier is a
-// hash of its key (RFC 5280, section 4.2.1.2, and RFC 7093). It costs a hundredth
-// of SignedBy. For a certificate that is known, byte for byte, to have passed
-// SignedBy before, true means that it still would; else it is just a claim, and
-// false just means that SignedBy has to be asked.
-func NamesKeyOf(cert, issuer *x509.Certificate) bool {
-	id := issuer.SubjectKeyId
-	if len(id) == 0 || !bytes.Equal(cert.AuthorityKeyId, id) || !bytes.Equal(cert.RawIssuer, issuer.RawSubject) {
-		return false
-	}
-	key, err := keyBits(issuer.RawSubjectPublicKeyInfo)
-	if err != nil {
-		return false
-	}
-	sum1, sum256 := sha1.Sum(key), sha256.Sum256(key) //nolint:gosec // nobody gains by a collision here
-	return bytes.Equal(id, sum256[:20]) || bytes.Equal(id, sum1[:])
 }
 
 // CheckAnswer tells whether chain is an acceptable answer to r: nil, or why not.
