@@ -129,35 +129,31 @@ func parseMapping(text []byte) *yaml.Node {
 // one that is asked for. A nil node is a part that is no mapping. The parts must
 // be asked for in their order, each once; stop ends it.
 func parseAhead(batches []batch) (next func() *yaml.Node, stop func()) {
-	var results []chan *yaml.Node
+	var parts []*part
 	for _, b := range batches {
 		if b.part != nil {
-			results = append(results, make(chan *yaml.Node, 1))
+			parts = append(parts, b.part)
 		}
+	}
+	results := make([]chan *yaml.Node, len(parts))
+	for i := range results {
+		results[i] = make(chan *yaml.Node, 1)
 	}
 	ahead := make(chan struct{}, min(runtime.GOMAXPROCS(0), 8))
 	done := make(chan struct{})
 	go func() {
-		i := 0
-		for _, b := range batches {
-			if b.part == nil {
-				continue
-			}
+		for i, p := range parts {
 			select {
 			case ahead <- struct{}{}:
 			case <-done:
 				return
 			}
-			go func(p *part, result chan<- *yaml.Node) {
-				result <- parseMapping(p.text)
-			}(b.part, results[i])
-			i++
+			go func() { results[i] <- parseMapping(p.text) }()
 		}
 	}()
 	i := 0
 	next = func() *yaml.Node {
 		node := <-results[i]
-		results[i] = nil
 		i++
 		<-ahead
 		return node
