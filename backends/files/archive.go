@@ -92,13 +92,13 @@ func (st *staged) writeArchive(old []archived) error {
 		}
 		final := fmt.Sprintf("%s-%s-%x", st.s.now().UTC().Format(timeFormat), st.s.run, st.s.seq.Add(1))
 		st.rename(d, name, final)
-		st.tidy = append(st.tidy, func(c *dirCache) error { return pruneArchive(c, path, final) })
+		st.tidy = append(st.tidy, func(c *dirCache) error { return st.s.pruneArchive(c, path, final) })
 		return nil
 	})
 }
 
 // pruneArchive removes all sets of a certificate but one.
-func pruneArchive(c *dirCache, path, keep string) error {
+func (s *Store) pruneArchive(c *dirCache, path, keep string) error {
 	return c.use(path, func(d *dirHandle) error {
 		names, err := d.Names()
 		if err != nil {
@@ -107,6 +107,7 @@ func pruneArchive(c *dirCache, path, keep string) error {
 		var errs []error
 		for _, name := range names {
 			if name != keep && name[0] != '.' {
+				s.removedFrom(path)
 				errs = append(errs, removeTree(d, name))
 			}
 		}

@@ -189,27 +189,30 @@ func (b *batch) backup(st *staged, d *dirHandle, s *step, links map[string]strin
 	}
 	st.temps = append(st.temps, temp{dir: s.Dir, name: name})
 	s.backup = name
-	if err := b.s.duplicate(d, s.To, name, info); err != nil {
+	copied, err := b.s.duplicate(d, s.To, name, info)
+	if err != nil {
 		return opError("keep", path, err)
+	}
+	if copied { // unlike the file itself, it is not on the disk yet
+		st.files = append(st.files, filepath.Join(s.Dir, name))
 	}
 	return nil
 }
 
 // duplicate gives a file a second name, or where that cannot be, copies it.
 // Linux, too, may refuse the link of another user's file (protected_hardlinks).
-func (s *Store) duplicate(d *dirHandle, from, to string, info Info) error {
-	err := d.Link(from, to)
-	if err == nil || !linkRefused(err) {
-		return err
+func (s *Store) duplicate(d *dirHandle, from, to string, info Info) (copied bool, err error) {
+	if err := d.Link(from, to); err == nil || !linkRefused(err) {
+		return false, err
 	}
 	f, err := d.Open(from)
 	if err != nil {
-		return err
+		return false, err
 	}
 	data, err := readAll(f, info.Size)
 	_ = f.Close() // opened for reading: nothing is lost
 	if err != nil {
-		return err
+		return false, err
 	}
 	err = createFile(d, to, info.Mode, info.UID, info.GID, data)
 	if errors.Is(err, syscall.EPERM) {
@@ -219,7 +222,7 @@ func (s *Store) duplicate(d *dirHandle, from, to string, info Info) error {
 			err = createFile(d, to, info.Mode, -1, -1, data)
 		}
 	}
-	return err
+	return true, err
 }
 
 func linkRefused(err error) bool {

@@ -175,7 +175,7 @@ func (st *staged) replaceDir(d *dirHandle, version string, kept []string, c *mem
 			st.moveAway(d, name, state[name].info)
 		}
 	}
-	st.tidy = append(st.tidy, func(c *dirCache) error { return tidyVersions(c, d.path, next, before) })
+	st.tidy = append(st.tidy, func(c *dirCache) error { return st.s.tidyVersions(c, d.path, next, before) })
 	return nil
 }
 
@@ -285,13 +285,13 @@ func (st *staged) removeDir(d *dirHandle, version string, c *memberChange, state
 		st.moveAway(d, name, info)
 	}
 	path := d.path
-	st.tidy = append(st.tidy, func(c *dirCache) error { return removeEmpty(c, path) })
+	st.tidy = append(st.tidy, func(c *dirCache) error { return st.s.removeEmpty(c, path) })
 	return nil
 }
 
 // tidyVersions removes the versions of a set but the present one and that before
 // it. Later ones are another run's, being staged.
-func tidyVersions(c *dirCache, dir, present, before string) error {
+func (s *Store) tidyVersions(c *dirCache, dir, present, before string) error {
 	return c.use(dir, func(d *dirHandle) error {
 		names, err := d.Names()
 		if err != nil {
@@ -299,6 +299,7 @@ func tidyVersions(c *dirCache, dir, present, before string) error {
 		}
 		for _, name := range names {
 			if _, _, ok := parseVersion(name); ok && name < present && name != before {
+				s.removedFrom(dir)
 				if err := removeTree(d, name); err != nil {
 					return err
 				}
@@ -309,8 +310,9 @@ func tidyVersions(c *dirCache, dir, present, before string) error {
 }
 
 // removeEmpty removes a directory if nothing is in it.
-func removeEmpty(c *dirCache, dir string) error {
+func (s *Store) removeEmpty(c *dirCache, dir string) error {
 	c.forget(dir)
+	s.removedFrom(filepath.Dir(dir))
 	err := c.use(filepath.Dir(dir), func(p *dirHandle) error { return p.RemoveDir(filepath.Base(dir)) })
 	if isNotEmpty(err) || isAbsent(err) {
 		return nil

@@ -190,7 +190,7 @@ func (s *Store) Prepare(ctx context.Context, outputs []spec.Output) error {
 	if err := s.begin(ctx); err != nil {
 		return err
 	}
-	dirs := map[string]bool{}
+	dirs := map[string]bool{s.path(archiveDir): true}
 	for _, o := range outputs {
 		dirs[targetDir(o)] = true
 	}

@@ -187,7 +187,6 @@ func (r *recovery) complete(c journaled[commitRecord]) {
 // sweep removes the temporaries of runs that ended. Those of the present run are
 // its own business, and those of a commit that cannot be completed are needed.
 func (r *recovery) sweep() {
-	runs := map[string]bool{}
 	for _, kind := range kinds {
 		r.sweepState(r.s.path(recordsDir, string(kind)))
 	}
@@ -198,20 +197,52 @@ func (r *recovery) sweep() {
 		if in.record.Run == r.s.run {
 			continue
 		}
-		runs[in.record.Run] = true
 		clean := true
-		for _, dir := range in.record.Dirs {
+		swept := map[string]bool{}
+		dirs, err := r.expand(in.record.Dirs)
+		if err != nil {
+			r.note(err)
+			continue
+		}
+		for _, dir := range dirs {
 			if r.held[dir] {
 				clean = false
-			} else if err := r.sweepDir(dir, in.record.Run); err != nil {
+			} else if err := r.sweepDir(dir, in.record.Run, swept); err != nil {
 				r.note(err)
 				clean = false
 			}
+		}
+		if clean && len(swept) > 0 {
+			err := r.s.syncDirs(r.dirs, swept)
+			r.note(err)
+			clean = err == nil
 		}
 		if clean {
 			r.note(r.dirs.use(r.s.path(journalDir), func(d *dirHandle) error { return d.Remove(in.name) }))
 		}
 	}
+}
+
+// expand replaces the archive by the directories in it, one for each certificate.
+func (r *recovery) expand(dirs []string) ([]string, error) {
+	var all []string
+	for _, dir := range dirs {
+		if dir != r.s.path(archiveDir) {
+			all = append(all, dir)
+			continue
+		}
+		for _, kind := range kinds {
+			path := filepath.Join(dir, string(kind))
+			names, err := r.s.list(path)
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range names {
+				all = append(all, filepath.Join(path, name))
+			}
+		}
+	}
+	return all, nil
 }
 
 func (r *recovery) note(err error) {
@@ -243,8 +274,9 @@ func (r *recovery) sweepState(dir string) {
 }
 
 // sweepDir removes what a run staged in a directory, and version directories of
-// a set that are neither the present one nor that before it.
-func (r *recovery) sweepDir(dir, run string) error {
+// a set that are neither the present one nor that before it. It adds dir to swept
+// if something was there.
+func (r *recovery) sweepDir(dir, run string, swept map[string]bool) error {
 	err := r.dirs.use(dir, func(d *dirHandle) error {
 		names, err := d.Names()
 		if err != nil {
@@ -270,6 +302,7 @@ func (r *recovery) sweepDir(dir, run string) error {
 			if !stray {
 				continue
 			}
+			swept[dir] = true
 			info, err := d.Lstat(name)
 			if err == nil && info.Mode.IsDir() {
 				err = removeTree(d, name)

@@ -51,6 +51,9 @@ type Store struct {
 	dirs    *dirCache
 	intentM sync.Mutex
 
+	tidyMu sync.Mutex
+	tidied map[string]bool // directories in which temporaries were removed
+
 	createdMu sync.Mutex
 	created   map[string]int // directories made for staged sets, and how many use them
 }
@@ -137,6 +140,7 @@ func (s *Store) Lock(what string) (release func() error, err error) {
 	s.files = nil
 	s.created = map[string]int{}
 	s.leftover, s.untidy = nil, false
+	s.tidied = map[string]bool{}
 	s.pending.Store(nil)
 	return func() error { return s.release(unlock) }, nil
 }
@@ -152,9 +156,14 @@ func (s *Store) release(unlock func() error) error {
 		return nil
 	}
 	s.locked = false
-	s.dirs.reset()
+	s.dirs.reset()       // what their paths name may have changed
+	defer s.dirs.reset() // and nothing is to keep them open
 	if p, err := s.pendingView(); err == nil && p.empty() && s.staged == 0 && !s.untidy && s.removeLeftovers() {
-		if err := s.removeIntents(); err != nil {
+		err := s.syncTidied()
+		if err == nil {
+			err = s.removeIntents()
+		}
+		if err != nil {
 			s.log.Debug("intent records stay until the next run", "error", err)
 		}
 	}
@@ -174,6 +183,20 @@ func (s *Store) removeLeftovers() bool {
 	}
 	s.leftover = left
 	return len(left) == 0
+}
+
+// removedFrom notes that a temporary was removed. If its intent record vanished
+// first, a power cut could bring back a temporary that nobody looks for.
+func (s *Store) removedFrom(dir string) {
+	s.tidyMu.Lock()
+	defer s.tidyMu.Unlock()
+	s.tidied[dir] = true
+}
+
+func (s *Store) syncTidied() error {
+	s.tidyMu.Lock()
+	defer s.tidyMu.Unlock()
+	return s.syncDirs(s.dirs, s.tidied)
 }
 
 // Notices returns, once each, what was found since the last call.

@@ -169,6 +169,33 @@ func (b *batch) syncSets(withFiles bool) []error {
 	return errs
 }
 
+// syncDirs makes the entries of directories durable. For one that is gone, that
+// it is gone is made durable.
+func (s *Store) syncDirs(c *dirCache, dirs map[string]bool) error {
+	done := map[uint64]bool{} // filesystems that were synced as a whole
+	for _, dir := range sortedKeys(dirs) {
+		err := c.use(dir, func(d *dirHandle) error {
+			if done[d.info.Dev] {
+				return nil
+			}
+			if len(dirs) >= syncFSFrom {
+				if err := d.SyncFS(); !errors.Is(err, errors.ErrUnsupported) {
+					done[d.info.Dev] = err == nil
+					return err
+				}
+			}
+			return d.Sync()
+		})
+		if isAbsent(err) && dir != filepath.Dir(dir) {
+			err = s.syncDirs(c, map[string]bool{filepath.Dir(dir): true})
+		}
+		if err != nil {
+			return opError("sync", dir, err)
+		}
+	}
+	return nil
+}
+
 // syncFile syncs a staged file through a descriptor of its own: thousands cannot
 // be kept open until they are committed. A failed write that nobody was told of
 // yet is told here (fsync(2)).
