@@ -254,7 +254,7 @@ func (a *applier) sign(ctx context.Context, c *spec.Certificate, req pki.Request
 	}
 	up := a.authorities[c.Issuer]
 	if up.err != nil {
-		return nil, nil, fmt.Errorf("issuer %q: %w", c.Issuer, up.err)
+		return nil, nil, fmt.Errorf("issuer %q %w", c.Issuer, up.err)
 	}
 	answer, err := up.issuer.Issue(ctx, req)
 	if err != nil {
@@ -316,7 +316,7 @@ func (a *applier) repair(ctx context.Context, t *task) error {
 	if c.Issuer != "" {
 		up := a.authorities[c.Issuer]
 		if up.cert == nil {
-			return fmt.Errorf("issuer %q: %w", c.Issuer, up.err)
+			return fmt.Errorf("issuer %q %w", c.Issuer, up.err)
 		}
 		m.Chain, m.Anchor = append(m.Chain, up.chain...), up.anchor
 	}

@@ -16,7 +16,7 @@ type authority struct {
 	cert   *x509.Certificate // of the CA
 	chain  pki.Chain         // what follows a certificate that it signed
 	anchor *x509.Certificate // the root
-	err    error             // why it cannot be used
+	err    error             // why it cannot sign: "issuer "x" " + err is a sentence
 }
 
 // openAuthorities makes ready the issuers that tasks need. They stand in earlier
@@ -28,7 +28,9 @@ func (a *applier) openAuthorities(ctx context.Context, tasks []*task) {
 		}
 		up := a.authority(t.cert.Issuer)
 		if up.issuer == nil && up.err == nil && t.item.Error == "" && t.item.Action.Issues() {
-			up.issuer, up.err = a.OpenIssuer(ctx, a.spec.Issuer(t.cert.Issuer), up.cert)
+			if up.issuer, up.err = a.OpenIssuer(ctx, a.spec.Issuer(t.cert.Issuer), up.cert); up.err != nil {
+				up.err = fmt.Errorf("cannot sign: %w", up.err)
+			}
 		}
 	}
 }
@@ -42,7 +44,7 @@ func (a *applier) authority(name string) *authority {
 	ca := a.spec.Issuer(name).CA
 	up := &authority{cert: a.state.Of(ca.ID).cert}
 	if up.cert == nil {
-		up.err = errors.New("it has no certificate")
+		up.err = errors.New("has no certificate")
 	}
 	a.link(up, ca)
 	a.authorities[name] = up
@@ -70,7 +72,7 @@ func (a *applier) settle(t *task) {
 		up.cert, up.err = t.issued, nil
 		a.link(up, t.cert)
 	case t.item.NewKey || up.cert == nil:
-		up.err = fmt.Errorf("it could not be issued: %w", t.result.Err)
+		up.err = errors.New("could not be issued itself") // why is told of it, not of all below
 	}
 }
 

@@ -115,18 +115,16 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 		r, err := o.Store.Record(ctx, c.ID)
 		if err != nil {
 			s.Err = fmt.Errorf("read record: %w", err)
-			return s
 		}
 		s.Record = r
 	}
 	var leaves []*x509.Certificate
 	var keys []int
 	for i, out := range c.Outputs {
+		// After an error the others are looked at all the same: what a CA's
+		// certificate is matters to others, even if its key cannot be read.
 		seen, leaf, err := o.output(ctx, c, out)
-		if err != nil {
-			s.Err = err
-			return s
-		}
+		s.Err = errors.Join(s.Err, err)
 		s.Outputs[i] = seen
 		if leaf != nil {
 			leaves = append(leaves, leaf)
