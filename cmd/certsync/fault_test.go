@@ -259,6 +259,15 @@ func contains(list []string, s string) bool {
 	return false
 }
 
+// stride is the distance of the operations that are tried: each, but in a run
+// that is to be short.
+func stride() int {
+	if testing.Short() {
+		return 11
+	}
+	return 1
+}
+
 // maxOperations ends a loop that never ends by itself.
 const maxOperations = 2000
 
@@ -267,7 +276,7 @@ func TestApplyFails(t *testing.T) {
 		for _, fault := range []error{syscall.ENOSPC, syscall.EACCES} {
 			t.Run(fmt.Sprintf("%s/%v", c.name, fault), func(t *testing.T) {
 				a := &faulty{dir: t.TempDir(), specs: map[string]*spec.Spec{}}
-				for n := 1; ; n++ {
+				for n := 1; ; n += stride() {
 					if n > maxOperations {
 						t.Fatal("the fault is never out of reach")
 					}
@@ -297,7 +306,7 @@ func TestApplyCrashes(t *testing.T) {
 		for name, keep := range keeps {
 			t.Run(c.name+"/"+name, func(t *testing.T) {
 				a := &faulty{dir: t.TempDir(), specs: map[string]*spec.Spec{}}
-				for n := 1; ; n++ {
+				for n := 1; ; n += stride() {
 					if n > maxOperations {
 						t.Fatal("the crash is never out of reach")
 					}
