@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,10 +72,15 @@ func (a *app) apply(ctx context.Context, r applyRun) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, release()) }()
+	defer func() {
+		if unlocked := release(); unlocked != nil {
+			view.Error(a.stderr, unlocked)
+			err = cmp.Or(err, errReported)
+		}
+	}()
 	notices, err := store.Recover(ctx)
 	for _, n := range notices {
-		view.Notice(a.stderr, n.Path, n.Message)
+		view.Notice(a.stderr, n.Message)
 	}
 	if err != nil {
 		return fmt.Errorf("recover from an interrupted apply: %w", err)

@@ -98,7 +98,7 @@ func (a *app) plan(ctx context.Context, o reconcile.Options, seal bool) (*reconc
 func (a *app) observe(ctx context.Context, sp *spec.Spec, store *files.Store) (*reconcile.State, error) {
 	state, err := reconcile.Observe(ctx, sp, a.backends(store))
 	for _, n := range store.Notices() {
-		view.Notice(a.stderr, n.Path, n.Message)
+		view.Notice(a.stderr, n.Message)
 	}
 	return state, err
 }

@@ -80,7 +80,7 @@ func about(c *spec.Certificate) string {
 	} else if c.CommonName != "" {
 		words = append(words, fmt.Sprintf("CN=%s", c.CommonName))
 	}
-	return strings.Join(words, ", ")
+	return printable(strings.Join(words, ", "))
 }
 
 // sans lists the subject alternative names.

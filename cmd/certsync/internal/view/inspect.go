@@ -107,21 +107,25 @@ func InspectionText(w io.Writer, r InspectionReport) error {
 			if it.PEMType != "" {
 				kind = "PEM block " + strconv.Quote(it.PEMType)
 			}
-			fmt.Fprintln(out, s.p.paint(bold, fmt.Sprintf("%s%s: %s", f.File, number, kind)))
+			fmt.Fprintln(out, s.p.paint(bold, printable(f.File)+number+": "+kind))
 			s.item(it, others > 0)
 		}
 	}
 	return out.Flush()
 }
 
-// sheet writes lines of a label and a value.
+// sheet writes lines of a label and a value. What comes from a file is not to be
+// trusted: see printable.
 type sheet struct {
 	w   io.Writer
 	p   painter
 	now time.Time
 }
 
-func (s sheet) line(label, value string) {
+func (s sheet) line(label, value string) { s.painted(label, printable(value)) }
+
+// painted is line for what may hold colours, and nothing from outside.
+func (s sheet) painted(label, value string) {
 	if value != "" {
 		fmt.Fprintf(s.w, "  %-14s %s\n", label+":", value)
 	}
@@ -138,11 +142,11 @@ func (s sheet) item(it *InspectedItem, others bool) {
 		s.names(&it.Request.NamesInfo)
 		s.line("public key", keyText(&it.Request.PublicKey))
 		s.line("key SHA-256", it.Request.PublicKey.Fingerprint.String())
-		signed := it.Request.SignatureAlgorithm
+		signed := printable(it.Request.SignatureAlgorithm)
 		if !it.Request.SignatureValid {
 			signed += s.p.paint(red, ", NOT VALID")
 		}
-		s.line("signature", signed)
+		s.painted("signature", signed)
 		s.extensions(it.Request.Extensions)
 	case it.PrivateKey != nil:
 		s.privateKey(it, others)
@@ -158,8 +162,8 @@ func (s sheet) certificate(c *pki.CertificateInfo) {
 	s.line("subject", c.Subject)
 	s.line("issuer", c.Issuer)
 	s.line("serial", c.Serial)
-	s.line("not before", s.start(c.NotBefore))
-	s.line("not after", s.end(c.NotAfter))
+	s.painted("not before", s.start(c.NotBefore))
+	s.painted("not after", s.end(c.NotAfter))
 	s.names(&c.NamesInfo)
 	if n := c.NameConstraints; n != nil {
 		s.lines("permitted", constraintWords(&n.Permitted))
@@ -219,18 +223,18 @@ func (s sheet) privateKey(it *InspectedItem, others bool) {
 	case len(refs) > 0:
 		s.lines("belongs to", refs)
 	case others:
-		s.line("belongs to", s.p.paint(yellow, "nothing else that was given"))
+		s.painted("belongs to", s.p.paint(yellow, "nothing else that was given"))
 	}
 }
 
 func (s sheet) crl(c *pki.CRLInfo) {
 	s.line("issuer", c.Issuer)
 	s.line("number", c.Number)
-	s.line("this update", s.start(c.ThisUpdate))
+	s.painted("this update", s.start(c.ThisUpdate))
 	if c.NextUpdate.IsZero() {
 		s.line("next update", "not told")
 	} else {
-		s.line("next update", s.end(c.NextUpdate))
+		s.painted("next update", s.end(c.NextUpdate))
 	}
 	s.line("authority key", c.AuthorityKeyID)
 	s.line("signature", c.SignatureAlgorithm)

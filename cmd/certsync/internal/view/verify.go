@@ -101,7 +101,7 @@ func FileVerification(file string, o pki.VerifyOptions, chains [][]*x509.Certifi
 // Chain writes that a file is right, and the chain that shows it.
 func Chain(w io.Writer, file string, chain []*x509.Certificate) error {
 	out := bufio.NewWriter(w)
-	fmt.Fprintf(out, "%s: %s\n", file, newPainter(w).paint(green, "ok"))
+	fmt.Fprintf(out, "%s: %s\n", printable(file), newPainter(w).paint(green, "ok"))
 	for i, c := range chain {
 		trusted := ""
 		if i == len(chain)-1 {

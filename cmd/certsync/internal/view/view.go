@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"golang.org/x/term"
 
@@ -59,8 +61,23 @@ func Warnings(w io.Writer, warnings []spec.Problem) {
 	}
 }
 
+// printable shows what a terminal would obey, or what has no shape, as escapes of
+// Go: certificates and file names can be anybody's.
+func printable(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return b.String()
+}
+
 // Notice writes something that the state directory has to tell.
-func Notice(w io.Writer, path, message string) { fmt.Fprintf(w, "notice: %s: %s\n", path, message) }
+func Notice(w io.Writer, message string) { fmt.Fprintf(w, "notice: %s\n", message) }
 
 // IsTerminal tells whether w is a terminal.
 func IsTerminal(w io.Writer) bool {
