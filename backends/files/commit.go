@@ -60,13 +60,13 @@ func (s *Store) Commit(ctx context.Context, sets []reconcile.Staged) []error {
 			continue
 		}
 		if slices.Contains(b.sets, st) {
-			errs[i] = fmt.Errorf("%s: commit: the set is given twice", st.set.ID.Title())
+			errs[i] = errors.New("commit: the set is given twice")
 			continue
 		}
 		st.mu.Lock()
 		defer st.mu.Unlock()
 		if st.over {
-			errs[i] = fmt.Errorf("%s: commit: the set was committed or discarded before", st.set.ID.Title())
+			errs[i] = errors.New("commit: the set was committed or discarded before")
 			continue
 		}
 		b.sets = append(b.sets, st)
@@ -75,10 +75,8 @@ func (s *Store) Commit(ctx context.Context, sets []reconcile.Staged) []error {
 	b.errs = make([]error, len(b.sets))
 	b.undone = make([]bool, len(b.sets))
 	b.run(ctx)
-	for i, st := range b.sets {
-		if b.errs[i] != nil {
-			errs[index[i]] = fmt.Errorf("%s: %w", st.set.ID.Title(), b.errs[i])
-		}
+	for i, err := range b.errs {
+		errs[index[i]] = err
 	}
 	return errs
 }

@@ -30,7 +30,7 @@ func (s *Store) Record(ctx context.Context, id spec.ID) (*reconcile.Record, erro
 	}
 	r, problem, err := s.readRecord(id)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", id.Title(), err)
+		return nil, err
 	}
 	if problem == nil {
 		return r, nil
@@ -47,7 +47,7 @@ func (s *Store) Record(ctx context.Context, id spec.ID) (*reconcile.Record, erro
 		s.commitMu.Lock()
 		defer s.commitMu.Unlock()
 		if err := s.setGarbageAside(); err != nil {
-			return nil, fmt.Errorf("%s: %w", id.Title(), err)
+			return nil, err
 		}
 	}
 	return nil, nil

@@ -45,7 +45,7 @@ var _ reconcile.Staged = (*staged)(nil)
 func (s *Store) Stage(ctx context.Context, set reconcile.Set) (reconcile.Staged, error) {
 	st, err := s.stage(ctx, set)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", set.ID.Title(), err)
+		return nil, err // not a typed nil
 	}
 	return st, nil
 }
