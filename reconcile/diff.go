@@ -245,7 +245,8 @@ func (d *differ) duration(c *spec.Certificate, st *CertState) *pki.Difference {
 	if (lifetime - c.Duration).Abs() <= slack {
 		return nil
 	}
-	if i := d.state.issuerCert(c); i != nil && lifetime < c.Duration && !st.Leaf.NotAfter.Before(i.NotAfter) {
+	if up := d.state.Of(spec.ID{Kind: spec.KindIssuer, Name: c.Issuer}); up != nil && up.Leaf != nil &&
+		lifetime < c.Duration && !st.Leaf.NotAfter.Before(up.Leaf.NotAfter) {
 		return nil
 	}
 	return &pki.Difference{Field: "duration", From: spec.FormatDuration(lifetime.Round(time.Minute)), To: spec.FormatDuration(c.Duration)}
@@ -279,7 +280,7 @@ func (d *differ) outcome(c *spec.Certificate, st *CertState, it *Item, in bool) 
 	case it.err != nil && (st.Leaf == nil || !st.Match):
 		o.err, o.hint = it.err, it.Hint
 	case it.Action.Issues() && in:
-		o.newCert, o.newKey = true, it.NewKey || st.Leaf == nil || !st.Match || st.Leaf.Key != st.Key.Fingerprint || it.subjectChanges()
+		o.newCert, o.newKey = true, it.NewKey || st.Leaf != nil && !st.Match || it.subjectChanges()
 		o.notAfter = d.now.Add(c.Duration)
 		if up := d.issuers[c.Issuer]; c.Issuer != "" && up != nil && up.notAfter.Before(o.notAfter) {
 			o.notAfter = up.notAfter

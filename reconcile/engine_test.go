@@ -109,6 +109,17 @@ func TestReasons(t *testing.T) {
 			change: func(*world) {}},
 		{name: "CA gone", want: "issuers.ca=create(Missing) certificates.web=replace(IssuerChanged)",
 			change: func(w *world) { w.remove("ca.crt", "ca.key") }},
+		{name: "CA certificate gone", want: "issuers.ca=create(Missing)",
+			change: func(w *world) { w.remove("ca.crt") }},
+		{name: "CA certificate gone, and the leaf is another's", want: "issuers.ca=create(Missing) certificates.web=replace(IssuerChanged)",
+			change: func(w *world) {
+				_, key := otherCA(w.t, nil, w.now)
+				w.remove("ca.crt")
+				w.write("ca.key", writeKey(w.t, key))
+			}},
+		{name: "intermediate's certificate gone", spec: deep,
+			want:   "issuers.sub=create(Missing) certificates.web=repair(OutputDrift) certificates.other=repair(OutputDrift)",
+			change: func(w *world) { w.remove("sub.crt") }},
 		{name: "CA renamed", want: "issuers.ca=replace(SpecChanged) certificates.web=replace(IssuerChanged)",
 			change: func(w *world) { w.edit("commonName: test CA", "commonName: other CA") }},
 		{name: "CA expired", want: "issuers.ca=renew(Expired) certificates.web=renew(Expired)",

@@ -62,13 +62,17 @@ func Observe(ctx context.Context, sp *spec.Spec, b Backends) (*State, error) {
 	return s, nil
 }
 
-// issuerCert returns the certificate of c's issuer as observed; nil if c is
-// self-signed or the issuer has none.
+// issuerCert returns the certificate of c's issuer as observed, or as it will be
+// for the key that is there; nil if c is self-signed or the issuer has neither.
 func (s *State) issuerCert(c *spec.Certificate) *x509.Certificate {
-	if st := s.certs[spec.ID{Kind: spec.KindIssuer, Name: c.Issuer}]; st != nil && c.Issuer != "" {
-		return st.cert
+	st := s.certs[spec.ID{Kind: spec.KindIssuer, Name: c.Issuer}]
+	if st == nil || c.Issuer == "" {
+		return nil
 	}
-	return nil
+	if st.cert == nil {
+		return st.heir
+	}
+	return st.cert
 }
 
 // parallel calls f for 0 ≤ i < n, on all processors.
@@ -135,6 +139,9 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 	}
 	leaf := s.choose(leaves, keys)
 	if leaf == nil {
+		if c.CA != nil && s.Key != nil {
+			s.heir, s.Err = o.heir(ctx, c, s)
+		}
 		return s
 	}
 	s.Leaf = &Leaf{
@@ -154,6 +161,21 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 		s.cert = leaf
 	}
 	return s
+}
+
+// heir returns what a CA whose certificate is lost will be for the key that it
+// still has: what it signed is good under a new certificate, too.
+func (o *observer) heir(ctx context.Context, c *spec.Certificate, s *CertState) (*x509.Certificate, error) {
+	out := c.Outputs[s.keyOutput]
+	seen, err := o.Store.Read(ctx, out)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", out.Field(), err)
+	}
+	key, _, err := pki.ParseKey(seen.Data, o.password(c))
+	if err != nil {
+		return nil, fmt.Errorf("%s: read %s: %w", out.Field(), out.Path, err)
+	}
+	return pki.Prospective(c, key)
 }
 
 // signedBy tells whether issuer signed the leaf. What was verified when the leaf
@@ -225,7 +247,7 @@ func readCertificates(form spec.Form, data []byte, s *OutputState) (leaf *x509.C
 		if block, rest = pem.Decode(rest); block == nil {
 			break
 		}
-		if block.Type != "CERTIFICATE" {
+		if !pki.IsCertificate(block) {
 			continue
 		}
 		if first == nil {

@@ -44,6 +44,7 @@ type CertState struct {
 
 	keyOutput int               // index of the output that Key was read from
 	cert      *x509.Certificate // Leaf itself, for CAs only: leaves are too many
+	heir      *x509.Certificate // of a CA that has lost its certificate: what it will be for its key
 }
 
 // Leaf holds the facts about a certificate that decisions are made from.

@@ -16,8 +16,15 @@ func (a *app) validateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(a.stdout, "The spec is valid: %d issuers, %d certificates.\n", len(sp.Issuers), len(sp.Certificates))
+			_, err = fmt.Fprintf(a.stdout, "The spec is valid: %s, %s.\n", count(len(sp.Issuers), "issuer"), count(len(sp.Certificates), "certificate"))
 			return err
 		},
 	}
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -19,6 +19,11 @@ const (
 	pemOldX509     = "X509 CERTIFICATE" // as old versions of openssl wrote
 )
 
+// IsCertificate tells whether a PEM block is a certificate, by its type.
+func IsCertificate(block *pem.Block) bool {
+	return block.Type == pemCertificate || block.Type == pemOldX509
+}
+
 // ParseCertificates reads the certificates in PEM data, in their order. Text
 // around the blocks and blocks of other types, such as a private key or DH
 // parameters, are skipped. A certificate that is cut off or malformed is an
@@ -31,7 +36,7 @@ func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
 		if block, rest = pem.Decode(rest); block == nil {
 			break
 		}
-		if block.Type != pemCertificate && block.Type != pemOldX509 {
+		if !IsCertificate(block) {
 			continue
 		}
 		if block.Type == pemCertificate {

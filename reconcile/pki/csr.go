@@ -26,6 +26,25 @@ func NewRequest(c *spec.Certificate, k *Key, now time.Time) (Request, error) {
 	return Request{ID: c.ID, CSR: csr, Usages: c.Usages, Duration: c.Duration, CA: c.CA, Now: now}, nil
 }
 
+// Prospective returns the certificate of a CA as far as what it signs refers to
+// it: name, key and key identifier as they will be once c is issued for k. It is
+// no certificate, but will do as the issuer for SignedBy.
+func Prospective(c *spec.Certificate, k *Key) (*x509.Certificate, error) {
+	subject, err := marshalSubject(c)
+	if err != nil {
+		return nil, fmt.Errorf("subject: %w", err)
+	}
+	info, err := x509.MarshalPKIXPublicKey(k.Public())
+	if err != nil {
+		return nil, fmt.Errorf("public key: %w", err)
+	}
+	id, err := keyIdentifier(info)
+	if err != nil {
+		return nil, err
+	}
+	return &x509.Certificate{RawSubject: subject, SubjectKeyId: id, PublicKey: k.Public(), RawSubjectPublicKeyInfo: info}, nil
+}
+
 // NewSuccessor returns the request for a certificate that takes the place of
 // previous, of the same key. As long as the subject says the same it is encoded
 // the same, and the key keeps its identifier: what a CA signed before names both
