@@ -292,9 +292,9 @@ func TestCrashAtEveryOperation(t *testing.T) {
 		seed uint64
 	}
 	losses := []loss{{filestest.KeepAll, 0}, {filestest.KeepNone, 0}}
-	seeds := uint64(6)
+	seeds := uint64(4)
 	if testing.Short() {
-		seeds = 2
+		seeds = 1
 	}
 	for seed := range seeds {
 		losses = append(losses, loss{filestest.KeepSome, seed})
@@ -333,9 +333,9 @@ func TestCrashDuringRecovery(t *testing.T) {
 			return
 		}
 		before, after := ends(t, sc, fresh)
-		for n := 1 + len(sc.name)%3; ; n += 3 { // all of them take minutes
+		for n := 1 + len(sc.name)%5; ; n += 5 { // all of them take minutes
 			first := false
-			for k := 1; ; k++ {
+			for k := 1 + n%2; ; k += 2 {
 				m := fresh()
 				faulty := filestest.CrashAt(m, n)
 				_, _ = apply(faulty, sc.sets)
@@ -371,7 +371,7 @@ func TestErrorThenCrash(t *testing.T) {
 		before, after := ends(t, sc, fresh)
 		for n := 1; ; n++ {
 			var isRename, fired bool
-			for k := n + 1; ; k++ {
+			for k := n + 1 + n%3; ; k += 3 { // all of them take minutes
 				m := fresh()
 				inner := filestest.CrashAt(m, k-1) // the failed operation is not counted there
 				faulty := filestest.Inject(inner, n, syscall.EIO)
@@ -402,6 +402,9 @@ func eachScenario(t *testing.T, f func(t *testing.T, sc scenario, fresh func() *
 	for _, kind := range []string{"disk", "without links and syncfs"} {
 		for _, sc := range scenarios() {
 			t.Run(kind+"/"+sc.name, func(t *testing.T) {
+				if testing.Short() && kind != "disk" && (sc.name == "batch" || sc.name == "many") {
+					t.Skip("long")
+				}
 				t.Parallel()
 				m := filestest.NewMem()
 				m.NoLink, m.NoSyncFS = kind != "disk", kind != "disk"

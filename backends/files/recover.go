@@ -24,7 +24,7 @@ func (s *Store) Recover(ctx context.Context) ([]Notice, error) {
 	}
 	s.commitMu.Lock()
 	defer s.commitMu.Unlock()
-	_, err := s.recover(ctx)
+	err := s.recoverJournal(ctx)
 	return s.Notices(), err
 }
 
@@ -44,17 +44,17 @@ type journaled[T any] struct {
 	record *T
 }
 
-// recover does the work of Recover, with commitMu held.
-func (s *Store) recover(ctx context.Context) (complete bool, err error) {
+// recoverJournal does the work of Recover, with commitMu held.
+func (s *Store) recoverJournal(ctx context.Context) error {
 	r := &recovery{s: s, dirs: newDirCache(s.fs), held: map[string]bool{}}
 	defer r.dirs.reset()
 	if err := r.load(ctx); err != nil {
-		return false, err
+		return err
 	}
 	s.pending.Store(nil)
 	for _, c := range r.commits {
 		if err := ctx.Err(); err != nil {
-			return false, err
+			return err
 		}
 		r.complete(c)
 	}
@@ -67,7 +67,7 @@ func (s *Store) recover(ctx context.Context) (complete bool, err error) {
 	s.mu.Lock()
 	s.recovered = len(r.held) == 0
 	s.mu.Unlock()
-	return len(r.held) == 0, errors.Join(r.errs...)
+	return errors.Join(r.errs...)
 }
 
 // load reads the journal. A commit's record that is not valid had no step done,

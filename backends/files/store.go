@@ -245,7 +245,7 @@ func (s *Store) begin(ctx context.Context) error {
 	}
 	// What cannot be finished is in the way of the sets that it touches only:
 	// see blocked.
-	if _, err := s.recover(ctx); err != nil {
+	if err := s.recoverJournal(ctx); err != nil {
 		s.log.Warn("an earlier change is unfinished", "error", err)
 	}
 	return ctx.Err()
