@@ -52,8 +52,15 @@ type ApplyOptions struct {
 func Apply(ctx context.Context, sp *spec.Spec, s *State, p *Plan, b Backends, o ApplyOptions) []Result {
 	a := &applier{Backends: b, spec: sp, state: s, options: o,
 		authorities: make(map[string]*authority, len(sp.Issuers))}
-	for _, stage := range a.stages(p) {
-		a.stage(ctx, stage)
+	stages := a.stages(p)
+	if err := a.announce(ctx); err != nil {
+		for _, t := range a.tasks {
+			t.result.Err = err
+		}
+	} else {
+		for _, stage := range stages {
+			a.stage(ctx, stage)
+		}
 	}
 	results := make([]Result, 0, len(a.tasks))
 	for _, t := range a.tasks {
@@ -111,6 +118,33 @@ func (a *applier) stages(p *Plan) [][]*task {
 		stages[at] = append(stages[at], t)
 	}
 	return stages
+}
+
+// announce tells the store of all outputs that will be written or removed, if it
+// wants to know.
+func (a *applier) announce(ctx context.Context) error {
+	store, ok := a.Store.(Preparer)
+	if !ok || ctx.Err() != nil {
+		return nil
+	}
+	var outputs []spec.Output
+	for _, t := range a.tasks {
+		switch {
+		case t.item.Error != "":
+		case t.cert != nil && t.item.Action != ActionPrune:
+			outputs = append(outputs, t.cert.Outputs...)
+		default:
+			for _, o := range a.state.orphans {
+				if o.id == t.item.ID() {
+					outputs = append(outputs, o.outputs...)
+				}
+			}
+		}
+	}
+	if len(outputs) == 0 {
+		return nil
+	}
+	return store.Prepare(ctx, outputs)
 }
 
 // stage carries out tasks that do not depend on each other: prepared in

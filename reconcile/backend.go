@@ -108,6 +108,13 @@ type Store interface {
 	Records(ctx context.Context) ([]spec.ID, error)
 }
 
+// Preparer is a Store that wants to know all outputs of an apply before the
+// first of them is staged, because that is cheaper than to learn of them one by
+// one. After an error nothing can be staged.
+type Preparer interface {
+	Prepare(ctx context.Context, outputs []spec.Output) error
+}
+
 // Record is what certsync remembers of one certificate: only what cannot be
 // read back from the certificate itself. Losing it loses no certificate.
 type Record struct {

@@ -309,3 +309,24 @@ func TestSavedPlan(t *testing.T) {
 		t.Errorf("a plan that was tampered with: %v", err)
 	}
 }
+
+// A project that is copied, state and all, is a project of its own: what its
+// spec has no more is looked for in the copy, not where it was copied from.
+func TestCopiedProject(t *testing.T) {
+	w := newWorld(t, simple)
+	w.applyOK(reconcile.Options{})
+	copied := &world{t: t, dir: t.TempDir(), now: w.now}
+	if err := os.CopyFS(copied.dir, os.DirFS(w.dir)); err != nil {
+		t.Fatal(err)
+	}
+	text := string(copied.read("certsync.yaml"))
+	copied.write("certsync.yaml", text[:strings.Index(text, "certificates:")])
+	if n := len(copied.plan(reconcile.Options{}).Orphans); n != 1 {
+		t.Errorf("%d orphans, want 1", n)
+	}
+	copied.applyOK(reconcile.Options{Prune: true})
+	w.read("web.key")
+	if _, err := os.Lstat(copied.path("web.key")); !os.IsNotExist(err) {
+		t.Error("the copy's file is still there")
+	}
+}

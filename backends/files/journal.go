@@ -211,8 +211,8 @@ func (s *Store) intend(dirs []string) error {
 	defer s.intentM.Unlock()
 	r := intentRecord{FormatVersion: journalVersion, Run: s.run}
 	s.mu.Lock()
-	for _, d := range dirs {
-		if !s.intents[d] && !slices.Contains(r.Dirs, d) {
+	for _, d := range dirs { // sorted
+		if !s.intents[d] && (len(r.Dirs) == 0 || r.Dirs[len(r.Dirs)-1] != d) {
 			r.Dirs = append(r.Dirs, d)
 		}
 	}

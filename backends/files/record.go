@@ -62,7 +62,7 @@ func (s *Store) readRecord(id spec.ID) (r *reconcile.Record, problem, err error)
 	if err != nil || !c.exists {
 		return nil, nil, err
 	}
-	r, problem = decodeRecord(c.data)
+	r, problem = s.decodeRecord(c.data)
 	if problem == nil && (r.Kind != id.Kind || r.Name != id.Name) {
 		problem = fmt.Errorf("it is that of %s", spec.ID{Kind: r.Kind, Name: r.Name}.Title())
 	}
@@ -72,7 +72,37 @@ func (s *Store) readRecord(id spec.ID) (r *reconcile.Record, problem, err error)
 	return r, nil, nil
 }
 
-func decodeRecord(data []byte) (*reconcile.Record, error) {
+// In its file, a record names what lies below the directory of the state
+// directory relative to that. A project that is copied or moved, state and all,
+// speaks of its own files then, and not of those that it was copied from.
+
+func (s *Store) encodeRecord(r *reconcile.Record) ([]byte, error) {
+	stored := *r
+	stored.Outputs = make([]reconcile.RecordedOutput, len(r.Outputs))
+	for i, o := range r.Outputs {
+		o.Path, o.Dir = s.relative(o.Path), s.relative(o.Dir)
+		stored.Outputs[i] = o
+	}
+	data, err := json.MarshalIndent(&stored, "", "  ")
+	return append(data, '\n'), err
+}
+
+func (s *Store) relative(path string) string {
+	base := filepath.Dir(s.dir)
+	if rel, err := filepath.Rel(base, path); path != "" && err == nil && filepath.IsLocal(rel) {
+		return rel
+	}
+	return path
+}
+
+func (s *Store) absolute(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(filepath.Dir(s.dir), path)
+}
+
+func (s *Store) decodeRecord(data []byte) (*reconcile.Record, error) {
 	var r reconcile.Record
 	d := json.NewDecoder(bytes.NewReader(data))
 	if err := d.Decode(&r); err != nil {
@@ -83,6 +113,10 @@ func decodeRecord(data []byte) (*reconcile.Record, error) {
 	}
 	if r.FormatVersion < 1 || r.FormatVersion > reconcile.RecordVersion {
 		return nil, fmt.Errorf("its format version is %d, not %d", r.FormatVersion, reconcile.RecordVersion)
+	}
+	for i := range r.Outputs {
+		o := &r.Outputs[i]
+		o.Path, o.Dir = s.absolute(o.Path), s.absolute(o.Dir)
 	}
 	return &r, nil
 }

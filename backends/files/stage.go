@@ -2,7 +2,6 @@ package files
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -248,13 +247,13 @@ func (st *staged) writeRecord() error {
 	if st.set.Record == nil {
 		return st.removePlain(spec.Output{Path: path})
 	}
-	data, err := json.MarshalIndent(st.set.Record, "", "  ")
+	data, err := st.s.encodeRecord(st.set.Record)
 	if err != nil {
 		return fmt.Errorf("record: %w", err)
 	}
 	return st.in(filepath.Clean(dir), 0o700, func(d *dirHandle) error {
 		name := st.s.tempName(base)
-		if err := st.create(d, name, 0o600, -1, -1, append(data, '\n')); err != nil {
+		if err := st.create(d, name, 0o600, -1, -1, data); err != nil {
 			return opError("write", path, err)
 		}
 		st.rename(d, name, base)

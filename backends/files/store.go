@@ -58,7 +58,10 @@ type Store struct {
 	created   map[string]int // directories made for staged sets, and how many use them
 }
 
-var _ reconcile.Store = (*Store)(nil)
+var (
+	_ reconcile.Store    = (*Store)(nil)
+	_ reconcile.Preparer = (*Store)(nil)
+)
 
 // Notice is something that was found, needs no action, and is told once.
 type Notice struct {
