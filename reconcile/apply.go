@@ -15,6 +15,9 @@ import (
 // of making them durable, few enough that an interrupt is soon obeyed.
 const batchSize = 512
 
+// ErrNotStarted is wrapped by the errors of what an interrupt left undone.
+var ErrNotStarted = errors.New("not started")
+
 // Result tells what became of one item of a plan.
 type Result struct {
 	Kind   spec.Kind
@@ -125,7 +128,7 @@ func (a *applier) stages(p *Plan) [][]*task {
 func (a *applier) announce(ctx context.Context) error {
 	store, ok := a.Store.(Preparer)
 	if !ok || ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // each item tells of the interrupt itself
 	}
 	var outputs []spec.Output
 	for _, t := range a.tasks {
@@ -176,7 +179,7 @@ func (a *applier) stage(ctx context.Context, tasks []*task) {
 // prepare brings one task to where it only has to be committed.
 func (a *applier) prepare(ctx context.Context, t *task) {
 	if err := ctx.Err(); err != nil {
-		t.result.Err = fmt.Errorf("not started: %w", context.Cause(ctx))
+		t.result.Err = fmt.Errorf("%w: %w", ErrNotStarted, context.Cause(ctx))
 		return
 	}
 	var err error

@@ -39,10 +39,16 @@ type Observation struct {
 	Data Secret
 	// Mode are the permission bits.
 	Mode fs.FileMode
+	// File tells which file it is, whatever path led to it; zero if unknown.
+	File FileID
 	// Drift tells in words what besides the content differs from the output:
 	// mode, owner, group, or a directory set that is none.
 	Drift []string
 }
+
+// FileID identifies a file as long as it is not replaced: two paths that lead to
+// the same one are two names for one thing.
+type FileID struct{ Device, Inode uint64 }
 
 // Secret is content that may hold a private key: it never formats as itself.
 type Secret []byte
@@ -121,6 +127,9 @@ type Record struct {
 	FormatVersion int       `json:"formatVersion"`
 	Kind          spec.Kind `json:"kind"`
 	Name          string    `json:"name"`
+	// Source is the file that declared the certificate. What it has written is
+	// pruned by a spec that includes this file, or once the file is gone.
+	Source string `json:"source,omitempty"`
 	// Issuer and SpecDigest tell for what the certificate was issued.
 	Issuer     string `json:"issuer,omitempty"`
 	SpecDigest string `json:"specDigest,omitempty"`

@@ -273,7 +273,7 @@ func (o *observer) orphans(ctx context.Context, sp *spec.Spec, s *State, ids []s
 	var found []orphan
 	for _, id := range ids {
 		c := sp.Find(id)
-		record := (*Record)(nil)
+		var record *Record
 		if c != nil {
 			record = s.certs[id].Record
 			if record == nil || !moved(record, c) {

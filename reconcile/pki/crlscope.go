@@ -81,8 +81,8 @@ func certificatePoints(cert *x509.Certificate) ([]string, bool) {
 		if p.Reasons.BitLength > 0 || len(p.CRLIssuer) > 0 && !isNamed(p.CRLIssuer, cert.RawIssuer) {
 			continue
 		}
-		names := []string(nil)
-		ok := true
+		var names []string
+		var ok bool
 		if len(p.Point.FullBytes) > 0 {
 			names, ok = pointNames(p.Point, cert.RawIssuer)
 		} else {
