@@ -133,7 +133,7 @@ func (b *batch) prepare(st *staged) error {
 	for dir, was := range st.dirs {
 		err := b.dirs.use(dir, func(d *dirHandle) error { return d.verify(was) })
 		if err != nil {
-			return parentError("open", dir, err)
+			return parentError(dir, err)
 		}
 	}
 	links := map[string]string{} // targets that an earlier step makes a link

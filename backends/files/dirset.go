@@ -52,7 +52,7 @@ func (st *staged) changeDir(dir string, c *memberChange) error {
 			return nil // nothing to remove
 		}
 		if err != nil {
-			return parentError("open", dir, err)
+			return parentError(dir, err)
 		}
 		d.put()
 	}

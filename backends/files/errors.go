@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -22,10 +24,21 @@ func symlinkError(op, path, text string) error {
 	if text != "" {
 		to = " to " + text
 	}
-	return &hintError{
-		msg:  fmt.Sprintf("%s %s: it is a symbolic link%s", op, path, to),
-		hint: "name the file that the link points to; a link at a target is not followed",
+	hint := "name the file that the link points to; a link at a target is not followed"
+	if strings.HasPrefix(text, dataLink+"/") {
+		hint = "the path belongs to a directory set: remove it from that set first, or use another path"
 	}
+	return &hintError{msg: fmt.Sprintf("%s %s: it is a symbolic link%s", op, path, to), hint: hint}
+}
+
+// mkdirError explains why a directory that was not found cannot be made in p.
+func mkdirError(p Dir, path string, err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		if text, lerr := p.Readlink(filepath.Base(path)); lerr == nil {
+			return fmt.Errorf("create directory %s: it is a dangling symbolic link, to %s", path, text)
+		}
+	}
+	return opError("create directory", path, err)
 }
 
 // opError says what was done to which path, and then only what the system said.

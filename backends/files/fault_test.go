@@ -256,7 +256,7 @@ func TestFaultAtEveryOperation(t *testing.T) {
 			{"any EIO", func(m *filestest.Mem, n int) *filestest.Faulty { return filestest.InjectAny(m, n, syscall.EIO) }},
 		}
 		for _, f := range faults {
-			total := 0
+			var total int
 			for n := 1; ; n++ {
 				m := fresh()
 				faulty := f.wrap(m, n)
@@ -334,7 +334,7 @@ func TestCrashDuringRecovery(t *testing.T) {
 		}
 		before, after := ends(t, sc, fresh)
 		for n := 1 + len(sc.name)%5; ; n += 5 { // all of them take minutes
-			first := false
+			var first bool
 			for k := 1 + n%2; ; k += 2 {
 				m := fresh()
 				faulty := filestest.CrashAt(m, n)

@@ -20,7 +20,7 @@ func (st *staged) ensureDir(path string, mode fs.FileMode) error {
 		return nil
 	}
 	if !isAbsent(err) {
-		return parentError("open", path, err)
+		return parentError(path, err)
 	}
 	return st.makeDirs(path, mode)
 }
@@ -36,7 +36,7 @@ func (st *staged) makeDirs(path string, mode fs.FileMode) error {
 		p, err = s.dirs.get(parent)
 	}
 	if err != nil {
-		return parentError("open", parent, err)
+		return parentError(parent, err)
 	}
 	defer p.put()
 	if err := p.Mkdir(filepath.Base(path), mode); err != nil {
@@ -45,7 +45,7 @@ func (st *staged) makeDirs(path string, mode fs.FileMode) error {
 				return nil // somebody else made it just now
 			}
 		}
-		return opError("create directory", path, err)
+		return mkdirError(p, path, err)
 	}
 	s.created[path] = 0
 	st.shareDirs(path)

@@ -293,7 +293,7 @@ func statFD(fd int, path string) (Info, error) {
 
 func retry(f func() error) error {
 	for {
-		if err := f(); err != unix.EINTR {
+		if err := f(); !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -39,7 +40,10 @@ func (s *Store) Read(ctx context.Context, o spec.Output) (reconcile.Observation,
 	if err != nil {
 		return reconcile.Observation{}, err
 	}
-	return reconcile.Observation{Exists: true, Data: c.data, Mode: c.info.Mode.Perm(), Drift: drift}, nil
+	return reconcile.Observation{
+		Exists: true, Data: c.data, Mode: c.info.Mode.Perm(), Drift: drift,
+		File: reconcile.FileID{Device: c.info.Dev, Inode: c.info.Ino},
+	}, nil
 }
 
 func (s *Store) read(o spec.Output) (content, error) {
@@ -113,7 +117,7 @@ func readAll(f File, size int64) ([]byte, error) {
 		m, err := f.Read(buf[n:])
 		n += m
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			return buf[:n], nil
 		case err != nil:
 			return nil, err
@@ -122,7 +126,7 @@ func readAll(f File, size int64) ([]byte, error) {
 		case n < len(buf) && int64(n) >= size:
 			return buf[:n], nil
 		case n == len(buf): // it has grown
-			buf = append(buf, make([]byte, len(buf))...)
+			buf = slices.Concat(buf, make([]byte, len(buf)))
 		}
 	}
 }
@@ -255,9 +259,9 @@ func (s *Store) lstat(path string) (Info, error) {
 
 // parentError turns the error of opening the directory of targets into one that
 // a user understands.
-func parentError(op, dir string, err error) error {
+func parentError(dir string, err error) error {
 	if errors.Is(err, syscall.ENOTDIR) {
-		return fmt.Errorf("%s %s: %w", op, dir, syscall.ENOTDIR)
+		return fmt.Errorf("open %s: %w", dir, syscall.ENOTDIR)
 	}
-	return opError(op, dir, err)
+	return opError("open", dir, err)
 }

@@ -268,7 +268,7 @@ func (st *staged) in(path string, mode fs.FileMode, f func(d *dirHandle) error) 
 	}
 	d, err := st.s.dirs.get(path)
 	if err != nil {
-		return parentError("open", path, err)
+		return parentError(path, err)
 	}
 	defer d.put()
 	if was, ok := st.dirs[path]; ok {

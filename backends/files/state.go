@@ -82,7 +82,7 @@ func (s *Store) makeDir(path string, mode fs.FileMode) error {
 		return nil
 	}
 	if !isAbsent(err) {
-		return parentError("open", path, err)
+		return parentError(path, err)
 	}
 	parent := filepath.Dir(path)
 	if err := s.makeDir(parent, 0o755); err != nil {
@@ -90,11 +90,14 @@ func (s *Store) makeDir(path string, mode fs.FileMode) error {
 	}
 	p, err := s.fs.OpenDir(parent)
 	if err != nil {
-		return parentError("open", parent, err)
+		return parentError(parent, err)
 	}
 	defer closeQuietly(p)
-	if err := p.Mkdir(filepath.Base(path), mode); err != nil && !errors.Is(err, fs.ErrExist) {
-		return opError("create directory", path, err)
+	if err := p.Mkdir(filepath.Base(path), mode); err != nil {
+		info, lerr := p.Lstat(filepath.Base(path))
+		if lerr != nil || !info.Mode.IsDir() || !errors.Is(err, fs.ErrExist) { // else somebody made it just now
+			return mkdirError(p, path, err)
+		}
 	}
 	if err := p.Sync(); err != nil {
 		return opError("sync", parent, err)

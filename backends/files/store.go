@@ -211,19 +211,12 @@ func (s *Store) Notices() []Notice {
 	return n
 }
 
-func (s *Store) notice(path, format string, args ...any) Notice {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.noticeLocked(path, format, args...)
-}
-
-func (s *Store) noticeLocked(path, format string, args ...any) Notice {
+func (s *Store) noticeLocked(path, format string, args ...any) {
 	n := Notice{Path: path, Message: path + ": " + fmt.Sprintf(format, args...)}
 	if !s.noticed[n] {
 		s.noticed[n] = true
 		s.notices = append(s.notices, n)
 	}
-	return n
 }
 
 // begin is called before anything is written for a set: it checks for the lock,

@@ -86,6 +86,72 @@ func TestLinkedParent(t *testing.T) {
 	}
 }
 
+// A link to nothing is no place for a directory, and the error says so.
+func TestDanglingParent(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Symlink("/nonexist", dir+"/etc"), os.Symlink("nothing", dir+"/link")); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir+"/state")
+	lock(t, s)
+	err := commit(s, onDisk(dir, plainCertificate("web")).at("one"))
+	if want := "create directory " + dir + "/etc: it is a dangling symbolic link, to /nonexist"; err == nil || err.Error() != want {
+		t.Errorf("have %v, want %s", err, want)
+	}
+	for _, state := range []string{"/link", "/link/state"} {
+		_, err = open(t, dir+state).Lock("certsync test")
+		if want := "state directory: create directory " + dir + "/link: it is a dangling symbolic link, to nothing"; err == nil || err.Error() != want {
+			t.Errorf("have %v, want %s", err, want)
+		}
+	}
+}
+
+// The file that a link of a directory set points to is no better a target.
+func TestMemberAsPlainTarget(t *testing.T) {
+	dir := t.TempDir()
+	c := onDisk(dir, dirCertificate("api"))
+	s := open(t, dir+"/state")
+	lock(t, s)
+	if err := commit(s, c.at("one")); err != nil {
+		t.Fatal(err)
+	}
+	o := spec.Output{Form: spec.FormPrivateKey, Path: c.outputs[1].Path, Mode: 0o600}
+	_, err := s.Read(context.Background(), o)
+	set := reconcile.Set{ID: spec.ID{Kind: spec.KindCertificate, Name: "web"}, Write: []reconcile.File{{Output: o, Data: []byte("new")}}}
+	for _, err := range []error{err, commit(s, set)} {
+		var hint interface{ Hint() string }
+		if !errors.As(err, &hint) || !strings.HasPrefix(hint.Hint(), "the path belongs to a directory set: ") {
+			t.Errorf("hint of %v: %v", err, hint)
+		}
+	}
+}
+
+// An observation tells which file was read, whatever led to it.
+func TestObservedFile(t *testing.T) {
+	dir := t.TempDir()
+	c := onDisk(dir, mixedCertificate("web"))
+	s := open(t, dir+"/state")
+	lock(t, s)
+	if err := commit(s, c.at("one")); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range c.outputs {
+		info, err := os.Stat(o.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		obs, err := s.Read(context.Background(), o)
+		if want := (reconcile.FileID{Device: uint64(st.Dev), Inode: st.Ino}); err != nil || obs.File != want {
+			t.Errorf("%s: have %v, want %v, %v", o.Path, obs.File, want, err)
+		}
+	}
+	obs, err := s.Read(context.Background(), spec.Output{Path: dir + "/none"})
+	if err != nil || obs.File != (reconcile.FileID{}) {
+		t.Error(obs, err)
+	}
+}
+
 func TestDrift(t *testing.T) {
 	dir := t.TempDir()
 	path := dir + "/web.key"
