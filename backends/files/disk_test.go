@@ -356,6 +356,39 @@ func TestGarbage(t *testing.T) {
 	})
 }
 
+// A record of a newer version is no garbage: it is an error, and stays.
+func TestNewerRecord(t *testing.T) {
+	ctx := context.Background()
+	dir := t.TempDir()
+	c := onDisk(dir, plainCertificate("web"))
+	s := open(t, dir+"/state")
+	lock(t, s)
+	if err := commit(s, c.at("one")); err != nil {
+		t.Fatal(err)
+	}
+	path := dir + "/state/records/certificates/web.json"
+	for _, newer := range []string{`{"formatVersion":2,"kind":"certificate","name":"web"}`, `{"formatVersion":3,"kind":["other"],"outputs":{}}`} {
+		if err := os.WriteFile(path, []byte(newer), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []*files.Store{s, open(t, dir+"/state")} {
+			r, err := s.Record(ctx, c.id)
+			if r != nil || err == nil || err.Error() != path+" was written by a newer version of certsync" {
+				t.Errorf("have %v, %v", r, err)
+			}
+		}
+		if notices, err := s.Recover(ctx); err != nil || len(notices) > 0 {
+			t.Errorf("%v, %v", notices, err)
+		}
+		if data, err := os.ReadFile(path); err != nil || string(data) != newer {
+			t.Errorf("%q, %v", data, err)
+		}
+	}
+	if aside, err := os.ReadDir(dir + "/state/corrupt"); err != nil || len(aside) > 0 {
+		t.Errorf("%v, %v", aside, err)
+	}
+}
+
 // PITFALLS 11: a full disk leaves the old set, and nothing else.
 func TestFullDisk(t *testing.T) {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {

@@ -23,7 +23,8 @@ func (s *Store) recordPath(id spec.ID) string {
 
 // Record returns the record of a certificate; see reconcile.Store. With the lock
 // held, a record that cannot be understood is set aside; without, the next
-// Recover of this Store does so.
+// Recover of this Store does so. One that a newer version wrote is good, only not
+// for this program: it stays, and is an error.
 func (s *Store) Record(ctx context.Context, id spec.ID) (*reconcile.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -63,6 +64,9 @@ func (s *Store) readRecord(id spec.ID) (r *reconcile.Record, problem, err error)
 		return nil, nil, err
 	}
 	r, problem = s.decodeRecord(c.data)
+	if errors.Is(problem, errNewer) {
+		return nil, nil, fmt.Errorf("%s %w", s.recordPath(id), errNewer)
+	}
 	if problem == nil && (r.Kind != id.Kind || r.Name != id.Name) {
 		problem = fmt.Errorf("it is that of %s", spec.ID{Kind: r.Kind, Name: r.Name}.Title())
 	}
@@ -72,12 +76,15 @@ func (s *Store) readRecord(id spec.ID) (r *reconcile.Record, problem, err error)
 	return r, nil, nil
 }
 
+var errNewer = errors.New("was written by a newer version of certsync")
+
 // In its file, a record names what lies below the directory of the state
 // directory relative to that. A project that is copied or moved, state and all,
 // speaks of its own files then, and not of those that it was copied from.
 
 func (s *Store) encodeRecord(r *reconcile.Record) ([]byte, error) {
 	stored := *r
+	stored.Source = s.relative(r.Source)
 	stored.Outputs = make([]reconcile.RecordedOutput, len(r.Outputs))
 	for i, o := range r.Outputs {
 		o.Path, o.Dir = s.relative(o.Path), s.relative(o.Dir)
@@ -103,6 +110,13 @@ func (s *Store) absolute(path string) string {
 }
 
 func (s *Store) decodeRecord(data []byte) (*reconcile.Record, error) {
+	// First, for a newer version may give other fields another form.
+	var head struct {
+		FormatVersion int `json:"formatVersion"`
+	}
+	if json.Unmarshal(data, &head) == nil && head.FormatVersion > reconcile.RecordVersion {
+		return nil, errNewer
+	}
 	var r reconcile.Record
 	d := json.NewDecoder(bytes.NewReader(data))
 	if err := d.Decode(&r); err != nil {
@@ -111,9 +125,10 @@ func (s *Store) decodeRecord(data []byte) (*reconcile.Record, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return nil, errors.New("something follows the JSON object")
 	}
-	if r.FormatVersion < 1 || r.FormatVersion > reconcile.RecordVersion {
-		return nil, fmt.Errorf("its format version is %d, not %d", r.FormatVersion, reconcile.RecordVersion)
+	if r.FormatVersion < 1 {
+		return nil, fmt.Errorf("its format version is %d", r.FormatVersion)
 	}
+	r.Source = s.absolute(r.Source)
 	for i := range r.Outputs {
 		o := &r.Outputs[i]
 		o.Path, o.Dir = s.absolute(o.Path), s.absolute(o.Dir)
@@ -135,8 +150,8 @@ func (s *Store) setGarbageAside() error {
 		cert, ok := unescapeName(strings.TrimSuffix(name, recordExt))
 		if ok {
 			_, problem, err := s.readRecord(spec.ID{Kind: kind, Name: cert})
-			if err == nil && problem == nil {
-				continue
+			if err != nil || problem == nil {
+				continue // what cannot be read now need not be garbage
 			}
 		}
 		errs = append(errs, s.setAside(filepath.Dir(path), name, "the record cannot be understood"))
