@@ -85,7 +85,7 @@ func (d *loader) checkLifetime(c *draft, is *issuer, whole value) {
 			FormatDuration(before), is.name, FormatDuration(is.draft.Duration))
 	}
 	if is != nil && c.Duration > is.draft.Duration {
-		d.warn(c.at("duration", whole), "", "%s is longer than that of issuer %q, %s, and is capped",
+		d.warn(c.at("duration", whole), "%s is longer than that of issuer %q, %s, and is capped",
 			FormatDuration(c.Duration), is.name, FormatDuration(is.draft.Duration))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -69,7 +70,8 @@ certificates: {leaf: {issuer: root, %s: [%q], files: {combined: leaf.pem}}}
 `, constraints, test.field, test.name), true)
 			accepted := err == nil
 			if !accepted {
-				if p := err.(Problems); len(p) != 1 || p[0].Path != "certificates.leaf."+test.field+"[0]" {
+				var p Problems
+				if !errors.As(err, &p) || len(p) != 1 || p[0].Path != "certificates.leaf."+test.field+"[0]" {
 					t.Fatal(err)
 				}
 				// Made without the check, by the same spec without constraints.

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"errors"
 	"os"
 	"reflect"
 	"testing"
@@ -24,7 +25,8 @@ func FuzzLoad(f *testing.F) {
 			if !reflect.DeepEqual(err, again) {
 				t.Fatalf("two runs differ:\n%v\n%v", err, again)
 			}
-			if len(err.(Problems)) == 0 {
+			var problems Problems
+			if !errors.As(err, &problems) || len(problems) == 0 {
 				t.Fatal("an error without problems")
 			}
 			_ = err.Error()
@@ -46,7 +48,7 @@ func loadText(text []byte, whole bool) (*Spec, error) {
 	d.size = len(text)
 	d.add(&source{file: "spec.yaml", dir: "/nonexistent"}, text)
 	switch err := d.resolve(nil); {
-	case err == errWhole:
+	case errors.Is(err, errWhole):
 		return loadText(text, true)
 	case err != nil:
 		return nil, err

@@ -184,7 +184,7 @@ func (d *loader) finishUsages(c *draft, whole value) {
 	if c.PrivateKey.Algorithm != RSA && slices.Contains(c.Usages, UsageKeyEncipherment) {
 		c.Usages = d.without(c.Usages, UsageKeyEncipherment)
 		if c.usagesLayer == ownLayer {
-			d.warn(at, "", "%q has no meaning with %s keys and is left out", UsageKeyEncipherment, c.PrivateKey.Algorithm)
+			d.warn(at, "%q has no meaning with %s keys and is left out", UsageKeyEncipherment, c.PrivateKey.Algorithm)
 		}
 	}
 }

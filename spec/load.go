@@ -30,7 +30,7 @@ type Options struct {
 // gives Problems, all that there are; a file that cannot be read another error.
 func Load(paths []string, opt Options) (*Spec, error) {
 	d, err := load(paths, opt, false)
-	if err == errWhole {
+	if errors.Is(err, errWhole) {
 		d, err = load(paths, opt, true)
 	}
 	if err != nil {

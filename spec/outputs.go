@@ -119,9 +119,9 @@ func (d *loader) checkMode(v value, mode fs.FileMode, holdsKey bool) {
 	case holdsKey && mode&0o007 != 0:
 		d.hinted(v, `use "0600", or "0640" and a group`, "a private key must not be open to others")
 	case holdsKey && mode&0o020 != 0:
-		d.warn(v, "", "the group may write the private key")
+		d.warn(v, "the group may write the private key")
 	case !holdsKey && mode&0o002 != 0:
-		d.warn(v, "", "everyone may write the file")
+		d.warn(v, "everyone may write the file")
 	}
 }
 

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"runtime"
 
@@ -116,7 +117,7 @@ func parseMapping(text []byte) *yaml.Node {
 	if err := decodeNode(dec, &doc); err != nil || len(doc.Content) == 0 {
 		return nil
 	}
-	if decodeNode(dec, &more) != io.EOF {
+	if !errors.Is(decodeNode(dec, &more), io.EOF) {
 		return nil
 	}
 	if root := doc.Content[0]; root.Kind == yaml.MappingNode {

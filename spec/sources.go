@@ -127,7 +127,7 @@ func (d *loader) documents(src *source, content []byte, yield func(value)) {
 	for {
 		var doc yaml.Node
 		err := decodeNode(dec, &doc)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return
 		}
 		if err != nil {

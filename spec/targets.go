@@ -39,11 +39,11 @@ func (c claim) String() string {
 
 // path returns the path as the spec states it, absolute.
 func (c claim) path() string {
-	if o := c.cert.Outputs[c.output]; o.Dir == "" {
-		return o.Path
-	} else {
+	o := c.cert.Outputs[c.output]
+	if o.Dir != "" {
 		return o.Dir
 	}
+	return o.Path
 }
 
 // targets finds files that two outputs would write.
@@ -111,8 +111,8 @@ func (t *targets) claim(path string, c claim) {
 	switch {
 	case err != nil:
 	case info.Mode()&os.ModeSymlink != 0:
-		if real, err := filepath.EvalSymlinks(name); err == nil {
-			t.take(real, c)
+		if resolved, err := filepath.EvalSymlinks(name); err == nil {
+			t.take(resolved, c)
 		}
 	case info.Mode().IsRegular():
 		id, links := identity(info)
@@ -174,8 +174,8 @@ func (t *targets) directory(path string) directoryState {
 			if info, err := os.Lstat(s.resolved); err == nil {
 				s.exists = true
 				if info.Mode()&os.ModeSymlink != 0 {
-					if real, err := filepath.EvalSymlinks(s.resolved); err == nil {
-						s.resolved = real
+					if resolved, err := filepath.EvalSymlinks(s.resolved); err == nil {
+						s.resolved = resolved
 					}
 				}
 			}

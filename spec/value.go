@@ -48,9 +48,6 @@ func (v value) pos() Position {
 	return Position{File: v.src.file, Line: v.node.Line + v.src.line, Column: v.node.Column}
 }
 
-// ref names a value and its place, for messages about another one.
-func (v value) ref() string { return fmt.Sprintf("%s (%s)", v.path, v.pos()) }
-
 func (v value) field(name string, n *yaml.Node) value {
 	return value{deref(n), v.src, &path{parent: v.path, name: name, index: -1}, v.scope}
 }
@@ -80,9 +77,9 @@ func (d *loader) hinted(v value, hint, format string, args ...any) {
 		Pos: v.pos(), Path: v.path.String(), Message: fmt.Sprintf(format, args...), Hint: hint})
 }
 
-func (d *loader) warn(v value, hint, format string, args ...any) {
+func (d *loader) warn(v value, format string, args ...any) {
 	d.warnings = append(d.warnings, Problem{
-		Pos: v.pos(), Path: v.path.String(), Message: fmt.Sprintf(format, args...), Hint: hint})
+		Pos: v.pos(), Path: v.path.String(), Message: fmt.Sprintf(format, args...)})
 }
 
 // visit counts a value that is read. Aliases and forEach make a small file
