@@ -143,7 +143,7 @@ func (d *loader) leaf(name string, e entry, sc *scope) {
 	profile, from := d.profileOf(v)
 	c := d.base(profile, from, sc)
 	c.ID = id
-	c.Pos = e.key.pos()
+	c.Pos, c.Source = e.key.pos(), e.key.src.abs
 	c.layer = ownLayer
 	certificateTable.decode(d, v, c)
 	key := e.key

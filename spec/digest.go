@@ -8,8 +8,9 @@ import (
 )
 
 // Digest returns the SHA-256, in hexadecimal, of everything that the spec says
-// about the certificate, but for the place where it says so. Two certificates
-// with the same digest want the same thing.
+// about the certificate, but for the place where it says so, and whether usages
+// are stated or built in. Two certificates with the same digest want the same
+// thing.
 //
 // It is stable across versions: a field that a later version adds changes the
 // digest only of certificates that use it. It is that of the JSON of

@@ -63,7 +63,7 @@ func (d *loader) loadIssuers() {
 func (d *loader) ca(v value, is *issuer) {
 	c := newCADraft()
 	c.ID = ID{KindIssuer, is.name}
-	c.Pos = is.key.pos()
+	c.Pos, c.Source = is.key.pos(), is.key.src.abs
 	c.layer = ownLayer
 	caTable.decode(d, v, c)
 	is.draft = c

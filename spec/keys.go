@@ -168,13 +168,14 @@ func (d *loader) without(list []Usage, drop Usage) []Usage {
 // finishUsages fills in the usages of a leaf, and checks them.
 func (d *loader) finishUsages(c *draft, whole value) {
 	at := c.at("usages", whole)
+	c.UsagesStated = c.usagesLayer != unstated
 	if c.CA != nil {
 		if !slices.Contains(c.Usages, UsageCertSign) {
 			d.problem(at, "a CA needs the usage %q", UsageCertSign)
 		}
 		return
 	}
-	if c.usagesLayer == unstated {
+	if !c.UsagesStated {
 		c.Usages = bareUsages
 	}
 	if slices.Contains(c.Usages, UsageCertSign) {

@@ -64,7 +64,8 @@ func (d *loader) add(src *source, content []byte) {
 	if len(d.spec.Sources) == 0 {
 		d.spec.Dir, d.first = src.dir, src.file
 	}
-	d.spec.Sources = append(d.spec.Sources, filepath.Join(src.dir, filepath.Base(src.file)))
+	src.abs = filepath.Join(src.dir, filepath.Base(src.file))
+	d.spec.Sources = append(d.spec.Sources, src.abs)
 	if !d.addParts(src, content) {
 		d.documents(src, content, func(root value) { specTable.decode(d, root, d) })
 	}

@@ -96,7 +96,7 @@ func split(src *source, content []byte) (head []byte, parts []part) {
 }
 
 func newPart(src *source, text []byte, line int) part {
-	return part{&source{file: src.file, dir: src.dir, line: line}, text}
+	return part{&source{file: src.file, dir: src.dir, abs: src.abs, line: line}, text}
 }
 
 // plainLines tells whether lines end as they do here, and only one document is

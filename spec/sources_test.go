@@ -229,3 +229,31 @@ func TestCostIsLinear(t *testing.T) {
 		t.Errorf("twice the certificates take %.2f times the allocations", ratio)
 	}
 }
+
+func TestSourceAndStatedUsages(t *testing.T) {
+	dir := write(t, map[string]string{
+		"a.yaml": "apiVersion: certsync/v1\n" + rootCA +
+			"profiles: {p: {usages: [client auth]}, bare: {duration: 1d}}\ndefaults: {issuer: root, commonName: x}\n",
+		"b.yaml": `apiVersion: certsync/v1
+certificates:
+  none: {files: {combined: 1.pem}}
+  own: {usages: [client auth], files: {combined: 2.pem}}
+  profile: {profile: p, files: {combined: 3.pem}}
+  builtin: {profile: client, files: {combined: 4.pem}}
+  bare: {profile: bare, files: {combined: 5.pem}}
+`})
+	s, err := Load([]string{dir}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := s.Issuer("root").CA
+	if root.Source != filepath.Join(dir, "a.yaml") || root.UsagesStated {
+		t.Errorf("root: declared in %s, usages stated: %t", root.Source, root.UsagesStated)
+	}
+	want := map[string]bool{"own": true, "profile": true, "builtin": true}
+	for _, c := range s.Certificates {
+		if c.Source != filepath.Join(dir, "b.yaml") || c.UsagesStated != want[c.Name] {
+			t.Errorf("%s: declared in %s, usages stated: %t", c.Name, c.Source, c.UsagesStated)
+		}
+	}
+}

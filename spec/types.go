@@ -73,6 +73,9 @@ type Certificate struct {
 	URIs           []string
 	EmailAddresses []string
 	Usages         []Usage // in canonical order, without repetition
+	// UsagesStated tells usages that the certificate, the defaults or a profile
+	// states from the built-in ones.
+	UsagesStated bool
 
 	PrivateKey PrivateKey
 	// Duration is the wanted lifetime from now to notAfter.
@@ -86,6 +89,8 @@ type Certificate struct {
 
 	Outputs []Output
 	Pos     Position
+	// Source is the absolute path of the file that declares the certificate.
+	Source string
 }
 
 // Subject is the distinguished name besides the common name (RFC 5280,

@@ -12,6 +12,7 @@ import (
 type source struct {
 	file string // as the user named it
 	dir  string // absolute; relative paths start here
+	abs  string // the file, absolute
 	line int    // lines before the part
 }
 
