@@ -63,6 +63,9 @@ func Apply(ctx context.Context, sp *spec.Spec, s *State, p *Plan, b Backends, o 
 	} else {
 		for _, stage := range stages {
 			a.stage(ctx, stage)
+			for _, t := range stage {
+				a.failed = a.failed || t.result.Err != nil
+			}
 		}
 	}
 	results := make([]Result, 0, len(a.tasks))
@@ -79,6 +82,9 @@ type applier struct {
 	options     ApplyOptions
 	tasks       []*task
 	authorities map[string]*authority
+	// failed tells that a stage was not done in full. The last one, which
+	// prunes, is for those only whose certificates are all where they should be.
+	failed bool
 }
 
 // task is one item on its way.
@@ -189,6 +195,8 @@ func (a *applier) prepare(ctx context.Context, t *task) {
 		if err == nil {
 			err = errors.New(t.item.Error)
 		}
+	case t.item.Action == ActionPrune && a.failed:
+		err = errors.New("nothing is removed, because not everything before succeeded")
 	case t.item.Action == ActionPrune:
 		t.set, err = a.prune(ctx, t.item)
 	case t.item.Action == ActionRepair:
@@ -273,7 +281,8 @@ func (a *applier) issue(ctx context.Context, t *task) error {
 	if t.set.Write, err = a.files(c, m, c.Outputs); err != nil {
 		return err
 	}
-	t.set.Record = a.record(c, st, t.set.Write)
+	t.set.Record = a.record(c, st, t.set.Write, true)
+	t.set.Record.Source = c.Source
 	t.set.Record.Issuer, t.set.Record.SpecDigest = c.Issuer, c.Digest()
 	t.set.Record.Fingerprint, t.set.Record.Key = t.result.Fingerprint, key.Fingerprint().String()
 	t.set.Record.IssuerKey = pki.KeyFingerprint(issuer).String()
@@ -292,6 +301,9 @@ func (a *applier) sign(ctx context.Context, c *spec.Certificate, req pki.Request
 	up := a.authorities[c.Issuer]
 	if up.err != nil {
 		return nil, nil, fmt.Errorf("issuer %q %w", c.Issuer, up.err)
+	}
+	if up.broken != nil {
+		return nil, nil, fmt.Errorf("nothing is issued that does not chain: issuer %q %w", c.Issuer, up.broken)
 	}
 	answer, err := up.issuer.Issue(ctx, req)
 	if err != nil {
@@ -355,13 +367,20 @@ func (a *applier) repair(ctx context.Context, t *task) error {
 		if up.cert == nil {
 			return fmt.Errorf("issuer %q %w", c.Issuer, up.err)
 		}
+		if up.broken != nil {
+			return fmt.Errorf("nothing is written that does not chain: issuer %q %w", c.Issuer, up.broken)
+		}
+		if err := pki.SignedBy(leaf, up.cert); err != nil {
+			return fmt.Errorf("nothing is written that does not chain: issuer %q: %w", c.Issuer, err)
+		}
 		m.Chain, m.Anchor = append(m.Chain, up.chain...), up.anchor
 	}
 	t.set = Set{ID: c.ID, Archive: outputs}
 	if t.set.Write, err = a.files(c, m, outputs); err != nil {
 		return err
 	}
-	t.set.Record = a.record(c, st, t.set.Write)
+	t.set.Record = a.record(c, st, t.set.Write, st.settled() && !st.Record.IssuedAt.IsZero())
+	t.set.Record.Source = c.Source
 	return nil
 }
 
@@ -413,8 +432,9 @@ func (a *applier) files(c *spec.Certificate, m pki.Material, outputs []spec.Outp
 }
 
 // record returns the certificate's record as it is after the files are written.
-// Outputs that an earlier spec had stay in it until they are pruned.
-func (a *applier) record(c *spec.Certificate, st *CertState, written []File) *Record {
+// Outputs that an earlier spec had stay in it until they are pruned. The files of
+// a certificate that was adopted, not issued, are not ours to prune.
+func (a *applier) record(c *spec.Certificate, st *CertState, written []File, ours bool) *Record {
 	r := Record{FormatVersion: RecordVersion, Kind: c.Kind, Name: c.Name}
 	if st.Leaf != nil {
 		r.Fingerprint, r.Key = st.Leaf.Fingerprint.String(), st.Leaf.Key.String()
@@ -426,6 +446,9 @@ func (a *applier) record(c *spec.Certificate, st *CertState, written []File) *Re
 	isWritten := make(map[string]bool, len(written))
 	for _, f := range written {
 		isWritten[f.Output.Path] = true
+		if !ours {
+			continue
+		}
 		r.Outputs = append(r.Outputs, RecordedOutput{Form: f.Output.Form, Path: f.Output.Path, Dir: f.Output.Dir, Digest: digestOf(f.Data)})
 	}
 	if st.Record != nil {

@@ -16,6 +16,7 @@ type authority struct {
 	cert   *x509.Certificate // of the CA
 	chain  pki.Chain         // what follows a certificate that it signed
 	anchor *x509.Certificate // the root
+	broken error             // why its chain does not hold
 	err    error             // why it cannot sign: "issuer "x" " + err is a sentence
 }
 
@@ -51,8 +52,10 @@ func (a *applier) authority(name string) *authority {
 	return up
 }
 
-// link fills in what stands above the authority.
+// link fills in what stands above the authority, and checks that it holds: what
+// does not chain must not take the place of what does.
 func (a *applier) link(up *authority, ca *spec.Certificate) {
+	up.broken = nil
 	if ca.Issuer == "" {
 		up.chain, up.anchor = nil, up.cert
 		return
@@ -60,6 +63,17 @@ func (a *applier) link(up *authority, ca *spec.Certificate) {
 	parent := a.authority(ca.Issuer)
 	up.chain = append(pki.Chain{up.cert}, parent.chain...)
 	up.anchor = parent.anchor
+	switch {
+	case up.cert == nil:
+	case parent.cert == nil:
+		up.broken = fmt.Errorf("has an issuer %q without a certificate", ca.Issuer)
+	case parent.broken != nil:
+		up.broken = fmt.Errorf("has an issuer %q that %w", ca.Issuer, parent.broken)
+	default:
+		if err := pki.SignedBy(up.cert, parent.cert); err != nil {
+			up.broken = fmt.Errorf("is not signed by its issuer %q: %w", ca.Issuer, err)
+		}
+	}
 }
 
 // settle notes what became of a CA's certificate, for what it signs. One whose
@@ -95,7 +109,7 @@ func (a *applier) readKey(ctx context.Context, c *spec.Certificate, st *CertStat
 	if st.keyOutput < 0 {
 		return nil, errors.New("there is no private key")
 	}
-	o := c.Outputs[st.keyOutput]
+	o := st.output(c, st.keyOutput)
 	seen, err := a.Store.Read(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Field(), err)
@@ -115,7 +129,8 @@ func (a *applier) readLeaf(ctx context.Context, c *spec.Certificate, st *CertSta
 	if st.cert != nil {
 		return st.cert, nil
 	}
-	for i, o := range c.Outputs {
+	for i := range st.Outputs {
+		o := st.output(c, i)
 		if o.Form == spec.FormPrivateKey || o.Form == spec.FormCA || o.Form == spec.FormChain ||
 			len(st.Outputs[i].Certs) == 0 || st.Outputs[i].Certs[0] != st.Leaf.Fingerprint {
 			continue

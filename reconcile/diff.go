@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -37,11 +38,12 @@ func Diff(sp *spec.Spec, s *State, o Options, now time.Time) (*Plan, error) {
 			p.Items = append(p.Items, it)
 		}
 	}
-	pruned := d.prune()
-	if o.Prune {
-		p.Items = append(p.Items, pruned...)
-	} else {
-		p.Orphans = pruned
+	for _, it := range d.prune() {
+		if o.Prune && (it.Action == ActionPrune || it.err != nil) {
+			p.Items = append(p.Items, it)
+		} else {
+			p.Orphans = append(p.Orphans, it)
+		}
 	}
 	p.count()
 	return p, nil
@@ -67,6 +69,7 @@ type differ struct {
 // outcome is what an issuer's certificate will be once the plan is applied.
 type outcome struct {
 	cert     *spec.Certificate
+	unsure   bool      // whether its certificate chains to its own issuer's
 	newCert  bool      // another certificate, maybe of the same key
 	newKey   bool      // what it signed so far no longer counts
 	notAfter time.Time // of the certificate that it will have
@@ -97,16 +100,19 @@ func (d *differ) item(c *spec.Certificate, needed bool) (Item, bool) {
 
 // judge gathers the reasons and decides.
 func (d *differ) judge(it *Item, c *spec.Certificate, st *CertState, issuer *outcome) {
-	if st.Err != nil {
-		it.fail(st.Err, "")
+	requested := matches(d.options.Replace, c.ID)
+	if st.Err != nil && !(requested && errors.Is(st.Err, pki.ErrPassword)) {
+		it.fail(st.Err, unreadableHint(st.Err, c))
 		return
 	}
 	d.describe(it, c, st)
-	requested := matches(d.options.Replace, c.ID)
 	reasons, err := d.material(c, st)
 	if err != nil && !requested {
 		it.fail(err, fmt.Sprintf("restore the key, or give up the CA and all that it signed with --replace %s", c.ID))
 		return
+	}
+	if c.CA != nil && st.Leaf == nil && st.Key == nil && st.Record != nil {
+		it.Warnings = append(it.Warnings, "certsync has issued this CA before, and both its certificate and its key are gone: restore them, or all that it signed has to be replaced")
 	}
 	if requested {
 		reasons = append(reasons, Reason{Code: Requested, Message: "a replacement was asked for", action: ActionReplace})
@@ -147,9 +153,19 @@ func (d *differ) describe(it *Item, c *spec.Certificate, st *CertState) {
 	it.RenewAt = RenewAt(c, st.Leaf.NotBefore, st.Leaf.NotAfter, issued)
 }
 
+func unreadableHint(err error, c *spec.Certificate) string {
+	switch {
+	case errors.Is(err, pki.ErrPassword):
+		return fmt.Sprintf("state the password that the file is encrypted with, or make a new key with --replace %s", c.ID)
+	case errors.Is(err, pki.ErrUnsupported):
+		return "convert the file, or move it away to have it made anew"
+	}
+	return ""
+}
+
 // material tells what is wrong with the key and the certificate as such. The
-// error is for a CA whose key is gone: to make a new one silently would cut off
-// everything that the old one signed.
+// error is for a CA whose key is gone, or another: to go on with a new one
+// silently would cut off everything that the old one signed.
 func (d *differ) material(c *spec.Certificate, st *CertState) ([]Reason, error) {
 	malformed := func(key bool) *Reason {
 		for i, o := range c.Outputs {
@@ -175,13 +191,16 @@ func (d *differ) material(c *spec.Certificate, st *CertState) ([]Reason, error) 
 	case st.Leaf == nil:
 		message := "no certificate yet"
 		if st.Key != nil {
-			message = "no certificate yet for the private key in " + c.Outputs[st.keyOutput].Path
+			message = "no certificate yet for the private key in " + st.output(c, st.keyOutput).Path
 		}
 		return []Reason{{Code: Missing, Message: message, action: ActionCreate}}, nil
 	case st.Key == nil:
 		return []Reason{{Code: Missing, Message: fmt.Sprintf("the private key is missing: %s", keyPath(c)), action: ActionReplace}}, nil
 	}
-	return []Reason{{Code: KeyMismatch, Message: fmt.Sprintf("the private key in %s is not that of the certificate", c.Outputs[st.keyOutput].Path), action: ActionReplace}}, nil
+	if c.CA != nil {
+		return nil, fmt.Errorf("the private key in %s is not that of the CA's certificate", st.output(c, st.keyOutput).Path)
+	}
+	return []Reason{{Code: KeyMismatch, Message: fmt.Sprintf("the private key in %s is not that of the certificate", st.output(c, st.keyOutput).Path), action: ActionReplace}}, nil
 }
 
 func (d *differ) issuerReasons(c *spec.Certificate, st *CertState, issuer *outcome) []Reason {
@@ -207,6 +226,11 @@ func (d *differ) specReasons(it *Item, c *spec.Certificate, st *CertState) []Rea
 	var diffs []pki.Difference
 	if !st.Leaf.Identity.Equal(&want) {
 		diffs = pki.Compare(&st.Leaf.Identity, &want)
+	}
+	if len(st.Leaf.Identity.Usages) == 0 && !c.UsagesStated {
+		// Without usages a certificate may be used for anything (RFC 5280, section
+		// 4.2.1.3), so also for what is the default: so openssl makes its CAs.
+		diffs = slices.DeleteFunc(diffs, func(d pki.Difference) bool { return d.Field == "usages" })
 	}
 	if st.settled() && len(st.Record.Altered) > 0 {
 		it.Altered = st.Record.Altered
@@ -276,17 +300,26 @@ func (d *differ) timeReasons(it *Item, c *spec.Certificate, st *CertState, issue
 // outcome tells what c will be as an issuer.
 func (d *differ) outcome(c *spec.Certificate, st *CertState, it *Item, in bool) *outcome {
 	o := &outcome{cert: c}
+	up := d.issuers[c.Issuer]
+	if c.Issuer == "" {
+		up = nil
+	}
+	if !(it.Action.Issues() && in) {
+		o.unsure = st.Leaf == nil || st.IssuerErr != nil || up != nil && up.newKey
+	}
 	switch {
 	case it.err != nil && (st.Leaf == nil || !st.Match):
 		o.err, o.hint = it.err, it.Hint
 	case it.Action.Issues() && in:
 		o.newCert, o.newKey = true, it.NewKey || st.Leaf != nil && !st.Match || it.subjectChanges()
 		o.notAfter = d.now.Add(c.Duration)
-		if up := d.issuers[c.Issuer]; c.Issuer != "" && up != nil && up.notAfter.Before(o.notAfter) {
+		if up != nil && up.notAfter.Before(o.notAfter) {
 			o.notAfter = up.notAfter
 		}
 	case st.Leaf == nil || !st.Match:
 		o.err = fmt.Errorf("it has no usable key and certificate, and the plan leaves it out")
+	case d.now.Before(st.Leaf.NotBefore):
+		o.err = fmt.Errorf("it is not valid before %s", stamp(st.Leaf.NotBefore))
 	default:
 		o.notAfter = st.Leaf.NotAfter
 	}
@@ -312,7 +345,7 @@ func (it *Item) subjectChanges() bool {
 // mustSign tells whether an issuer outside the selection has to be issued first,
 // because without it nothing below it can be.
 func (d *differ) mustSign(it *Item) bool {
-	return it.Action == ActionCreate || it.Has(Expired) || it.Has(Malformed) || it.Has(KeyMismatch)
+	return it.Action == ActionCreate || it.Has(Expired) || it.Has(Malformed) || it.Has(KeyMismatch) || it.Has(IssuerChanged)
 }
 
 // neededIssuers finds the issuers above what the options select.
@@ -350,6 +383,13 @@ func (d *differ) prune() []Item {
 			items = append(items, it)
 			continue
 		}
+		if o.foreignSpec != nil {
+			if len(o.outputs) > 0 {
+				it.Warnings = append(it.Warnings, fmt.Sprintf("%v: what it wrote is left alone", o.foreignSpec))
+				items = append(items, it)
+			}
+			continue
+		}
 		for _, f := range o.foreign {
 			it.Warnings = append(it.Warnings, fmt.Sprintf("%s was changed since certsync wrote it: left alone", f))
 		}
@@ -357,6 +397,9 @@ func (d *differ) prune() []Item {
 			it.Outputs = append(it.Outputs, out.Path)
 		}
 		if len(it.Outputs) == 0 && !o.gone {
+			if len(it.Warnings) > 0 {
+				items = append(items, it)
+			}
 			continue
 		}
 		message := "not in the spec any more"
@@ -444,6 +487,19 @@ func checkNames(sp *spec.Spec, s *State, o Options) error {
 		if !known(glob) {
 			return fmt.Errorf("cannot replace %q: no certificate or issuer has that name", glob)
 		}
+		if !anySelected(sp, o.Names, glob) {
+			return fmt.Errorf("cannot replace %q: the names given leave it out", glob)
+		}
 	}
 	return nil
+}
+
+// anySelected tells whether the names let anything through that the glob matches.
+func anySelected(sp *spec.Spec, names []string, glob string) bool {
+	for c := range sp.All() {
+		if matches([]string{glob}, c.ID) && selects(names, c.ID) {
+			return true
+		}
+	}
+	return false
 }

@@ -129,6 +129,7 @@ func (d *differ) above(issuer string) *lineage {
 			break
 		}
 		root := o.cert.Issuer == ""
+		l.unknown = l.unknown || o.unsure
 		switch leaf := d.state.Of(o.cert.ID).Leaf; {
 		case leaf == nil:
 			l.unknown = true

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -38,7 +39,7 @@ func Observe(ctx context.Context, sp *spec.Spec, b Backends) (*State, error) {
 		recorded[id] = true
 	}
 
-	o := observer{Backends: b, recorded: recorded}
+	o := observer{Backends: b, sources: sp.Sources, recorded: recorded}
 	s := &State{certs: make(map[spec.ID]*CertState, len(sp.Issuers)+len(sp.Certificates))}
 	// Issuers stand after the one that signs them, so that its certificate is
 	// there to check theirs against.
@@ -105,6 +106,7 @@ func parallel(n int, f func(i int)) {
 
 type observer struct {
 	Backends
+	sources  []string
 	recorded map[spec.ID]bool
 }
 
@@ -138,8 +140,11 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 		}
 	}
 	leaf := s.choose(leaves, keys)
+	if !s.Match && s.Err == nil {
+		leaf = o.former(ctx, c, s, leaves, keys)
+	}
 	if leaf == nil {
-		if c.CA != nil && s.Key != nil {
+		if c.CA != nil && s.Key != nil && s.Err == nil {
 			s.heir, s.Err = o.heir(ctx, c, s)
 		}
 		return s
@@ -163,10 +168,46 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 	return s
 }
 
+// former looks for the key and certificate where the record says that they were
+// written by an earlier spec: what has moved is written to its new place, and
+// not issued anew.
+func (o *observer) former(ctx context.Context, c *spec.Certificate, s *CertState, leaves []*x509.Certificate, keys []int) *x509.Certificate {
+	if s.Record != nil && o.foreign(ctx, s.Record) == nil {
+		for _, rec := range s.Record.Outputs {
+			if hasPath(c, rec.Path) {
+				continue
+			}
+			out := spec.Output{Form: rec.Form, Path: rec.Path, Dir: rec.Dir}
+			seen, leaf, err := o.output(ctx, c, out)
+			s.Err = errors.Join(s.Err, err)
+			s.former, s.Outputs = append(s.former, out), append(s.Outputs, seen)
+			if leaf != nil {
+				leaves = append(leaves, leaf)
+			}
+			if seen.Key != nil {
+				keys = append(keys, len(s.Outputs)-1)
+			}
+		}
+	}
+	return s.choose(leaves, keys)
+}
+
+// foreign tells why the record belongs to another spec than the one observed:
+// the file that declared its certificate is there, but not read.
+func (o *observer) foreign(ctx context.Context, r *Record) error {
+	if r.Source == "" || slices.Contains(o.sources, r.Source) {
+		return nil
+	}
+	if seen, err := o.Store.Read(ctx, spec.Output{Path: r.Source}); err == nil && !seen.Exists {
+		return nil
+	}
+	return fmt.Errorf("declared in %s, which is not part of this spec", r.Source)
+}
+
 // heir returns what a CA whose certificate is lost will be for the key that it
 // still has: what it signed is good under a new certificate, too.
 func (o *observer) heir(ctx context.Context, c *spec.Certificate, s *CertState) (*x509.Certificate, error) {
-	out := c.Outputs[s.keyOutput]
+	out := s.output(c, s.keyOutput)
 	seen, err := o.Store.Read(ctx, out)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", out.Field(), err)
@@ -194,7 +235,7 @@ func (o *observer) output(ctx context.Context, c *spec.Certificate, out spec.Out
 	if err != nil {
 		return OutputState{}, nil, fmt.Errorf("%s: %w", out.Field(), err)
 	}
-	s := OutputState{Exists: seen.Exists, Drift: seen.Drift}
+	s := OutputState{Exists: seen.Exists, Drift: seen.Drift, file: seen.File}
 	if !seen.Exists {
 		return s, nil, nil
 	}
@@ -207,18 +248,22 @@ func (o *observer) output(ctx context.Context, c *spec.Certificate, out spec.Out
 		return s, nil, nil
 	}
 	leaf, err := readCertificates(out.Form, seen.Data, &s)
-	if err != nil && s.Malformed == "" {
+	switch {
+	case errors.Is(err, pki.ErrUnsupported):
+		return s, nil, fmt.Errorf("%s: read %s: %w", out.Field(), out.Path, err)
+	case err != nil && s.Malformed == "":
 		s.Malformed = err.Error()
 	}
 	return s, leaf, nil
 }
 
-// key reads the private key of an output. Only a password that is missing or
-// wrong is an error: it must not cause an issuance.
+// key reads the private key of an output. One that may be intact, but for which
+// the password is missing or wrong, or whose form is not supported, is an error:
+// it must not cause an issuance.
 func (o *observer) key(c *spec.Certificate, data []byte, s *OutputState) error {
 	_, info, err := pki.ParseKey(data, o.password(c))
 	switch {
-	case errors.Is(err, pki.ErrPassword):
+	case errors.Is(err, pki.ErrPassword), errors.Is(err, pki.ErrUnsupported):
 		return err
 	case err != nil:
 		s.Malformed = err.Error()
@@ -259,6 +304,9 @@ func readCertificates(form spec.Form, data []byte, s *OutputState) (leaf *x509.C
 		if form == spec.FormChain && len(data) == 0 {
 			return nil, nil // a chain without intermediates is an empty file
 		}
+		if err := pki.CheckForm(data); err != nil {
+			return nil, err
+		}
 		return nil, pki.ErrNoCertificate
 	}
 	if form == spec.FormChain || form == spec.FormCA {
@@ -296,14 +344,18 @@ func (o *observer) orphans(ctx context.Context, sp *spec.Spec, s *State, ids []s
 		return nil
 	}
 	targets := make(map[string]bool)
+	inUse := make(map[FileID]bool)
 	for c := range sp.All() {
-		for _, out := range c.Outputs {
+		st := s.certs[c.ID]
+		for i, out := range c.Outputs {
 			targets[out.Path] = true
+			inUse[st.Outputs[i].file] = true
 		}
 	}
+	delete(inUse, FileID{})
 	for i := range found {
 		if found[i].err == nil {
-			o.orphan(ctx, &found[i], targets)
+			o.orphan(ctx, &found[i], targets, inUse)
 		}
 	}
 	return found
@@ -329,8 +381,10 @@ func hasPath(c *spec.Certificate, path string) bool {
 }
 
 // orphan observes the outputs of one orphan. Only what still is what certsync
-// wrote may be pruned.
-func (o *observer) orphan(ctx context.Context, f *orphan, targets map[string]bool) {
+// wrote may be pruned, and only if it is not the output of any certificate, be it
+// by another path.
+func (o *observer) orphan(ctx context.Context, f *orphan, targets map[string]bool, inUse map[FileID]bool) {
+	f.foreignSpec = o.foreign(ctx, f.record)
 	for _, rec := range f.record.Outputs {
 		if targets[rec.Path] {
 			continue
@@ -342,7 +396,7 @@ func (o *observer) orphan(ctx context.Context, f *orphan, targets map[string]boo
 			return
 		}
 		switch {
-		case !seen.Exists:
+		case !seen.Exists, inUse[seen.File]:
 		case rec.Digest == digestOf(seen.Data):
 			f.outputs = append(f.outputs, out)
 		default:

@@ -4,6 +4,7 @@ import (
 	"hash/fnv"
 	"time"
 
+	"github.com/certsync/certsync/reconcile/pki"
 	"github.com/certsync/certsync/spec"
 )
 
@@ -20,8 +21,11 @@ const jitterShare = 20
 // is the same in every plan.
 func RenewAt(c *spec.Certificate, notBefore, notAfter, issued time.Time) time.Time {
 	start := notBefore
-	if issued.After(start) && issued.Before(notAfter) {
+	switch backdated := notBefore.Add(pki.Backdate); {
+	case issued.After(start) && issued.Before(notAfter):
 		start = issued
+	case issued.IsZero() && notAfter.Sub(backdated) >= c.Duration-time.Second && backdated.Before(notAfter):
+		start = backdated // as certsync itself does it
 	}
 	lifetime := notAfter.Sub(start)
 	if lifetime <= 0 {
@@ -35,6 +39,7 @@ func RenewAt(c *spec.Certificate, notBefore, notAfter, issued time.Time) time.Ti
 	case rb.Duration <= lifetime/10*9, rb.Duration < lifetime && lifetime >= c.Duration:
 		before = rb.Duration
 	}
+	before = min(before, lifetime/20*19) // else a new one would be due on arrival
 	spread := min(lifetime/jitterShare, (lifetime-before)/2)
 	return notAfter.Add(-before - jitter(c.ID, spread)).Truncate(time.Second)
 }

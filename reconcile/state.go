@@ -26,7 +26,7 @@ func (s *State) Of(id spec.ID) *CertState { return s.certs[id] }
 
 // CertState is what was found of one certificate of the spec.
 type CertState struct {
-	// Outputs are parallel to the certificate's outputs.
+	// Outputs are parallel to the certificate's outputs, and then to former.
 	Outputs []OutputState
 	// Leaf is the certificate that is in use: of several the one that matches
 	// a key, of these the newest. Nil if there is none.
@@ -42,6 +42,7 @@ type CertState struct {
 	// Err is what kept the certificate from being observed.
 	Err error
 
+	former    []spec.Output     // outputs of an earlier spec, looked at if the others do not do
 	keyOutput int               // index of the output that Key was read from
 	cert      *x509.Certificate // Leaf itself, for CAs only: leaves are too many
 	heir      *x509.Certificate // of a CA that has lost its certificate: what it will be for its key
@@ -67,6 +68,7 @@ type OutputState struct {
 	// Key is set if the output holds a private key.
 	Key *pki.KeyInfo
 
+	file   FileID
 	digest [sha256.Size]byte // of the content; zero if it holds a key
 }
 
@@ -78,6 +80,16 @@ type orphan struct {
 	foreign []string      // still there, but changed since
 	gone    bool          // the certificate itself is not in the spec
 	err     error
+
+	foreignSpec error // the record belongs to another spec, as this tells
+}
+
+// output returns the output that Outputs[i] is about.
+func (s *CertState) output(c *spec.Certificate, i int) spec.Output {
+	if i < len(c.Outputs) {
+		return c.Outputs[i]
+	}
+	return s.former[i-len(c.Outputs)]
 }
 
 // settled tells whether the last record is about the certificate that is there.
@@ -97,7 +109,7 @@ func (s *State) digest(sp *spec.Spec) string {
 		}
 		for i := range st.Outputs {
 			o := &st.Outputs[i]
-			fmt.Fprintf(h, "%s %t %x %q %q\n", c.Outputs[i].Path, o.Exists, o.digest, o.Malformed, o.Drift)
+			fmt.Fprintf(h, "%s %t %x %q %q\n", st.output(c, i).Path, o.Exists, o.digest, o.Malformed, o.Drift)
 			if o.Key != nil {
 				fmt.Fprintf(h, "key %s %s %t\n", o.Key.Fingerprint, o.Key.Encoding, o.Key.Encrypted)
 			}
@@ -108,7 +120,7 @@ func (s *State) digest(sp *spec.Spec) string {
 		hashRecord(h.Write, st.Record)
 	}
 	for _, o := range s.orphans {
-		fmt.Fprintf(h, "orphan %s %d %q\n", o.id, len(o.outputs), o.foreign)
+		fmt.Fprintf(h, "orphan %s %d %q %v\n", o.id, len(o.outputs), o.foreign, o.foreignSpec)
 		hashRecord(h.Write, o.record)
 	}
 	return hex.EncodeToString(h.Sum(nil))

@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -31,6 +32,8 @@ type world struct {
 	t   *testing.T
 	dir string
 	now time.Time
+	// state is the state directory; the default is one in dir.
+	state string
 	// twist, if set, stands between the engine and the issuer.
 	twist func(pki.Request, pki.Chain, error) (pki.Chain, error)
 	// issued counts what issuers were asked for; self-signed CAs ask nobody.
@@ -92,7 +95,11 @@ func (w *world) spec() *spec.Spec {
 
 func (w *world) backends() reconcile.Backends {
 	w.t.Helper()
-	store, err := files.Open(w.path("state"), files.WithClock(func() time.Time { return w.now }))
+	state := w.state
+	if state == "" {
+		state = w.path("state")
+	}
+	store, err := files.Open(state, files.WithClock(func() time.Time { return w.now }))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -225,7 +232,7 @@ func describe(p *reconcile.Plan) string {
 		for _, r := range it.Reasons {
 			codes = append(codes, string(r.Code))
 		}
-		parts = append(parts, it.ID().String()+"="+string(it.Action)+"("+strings.Join(codes, " ")+")")
+		parts = append(parts, it.ID().String()+"="+string(it.Action)+"("+strings.Join(slices.Compact(codes), " ")+")")
 	}
 	return strings.Join(parts, " ")
 }

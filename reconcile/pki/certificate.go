@@ -3,6 +3,7 @@ package pki
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -18,6 +19,37 @@ const (
 	pemCertificate = "CERTIFICATE"
 	pemOldX509     = "X509 CERTIFICATE" // as old versions of openssl wrote
 )
+
+// CheckForm tells whether data that holds no PEM certificate holds one in another
+// form, which is an error that is ErrUnsupported: it may be intact.
+func CheckForm(data []byte) error {
+	if form := foreign(data); form != "" {
+		return unsupported("the certificate is %s: PEM is what can be read", form)
+	}
+	return nil
+}
+
+// foreign names the form of data that is not PEM as it is read here, but may
+// hold keys and certificates all the same; empty if it is nothing known.
+func foreign(data []byte) string {
+	if bytes.HasPrefix(data, []byte("\xef\xbb\xbf")) {
+		return "behind a byte order mark"
+	}
+	var whole asn1.RawValue
+	if rest, err := asn1.Unmarshal(data, &whole); err == nil && len(rest) == 0 && whole.Tag == asn1.TagSequence && whole.IsCompound {
+		return "in DER"
+	}
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return ""
+		}
+		switch block.Type {
+		case "PKCS7", "PKCS #7 SIGNED DATA", "CMS", "TRUSTED CERTIFICATE":
+			return "in PEM of type " + block.Type
+		}
+	}
+}
 
 // IsCertificate tells whether a PEM block is a certificate, by its type.
 func IsCertificate(block *pem.Block) bool {

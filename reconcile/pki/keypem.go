@@ -21,6 +21,19 @@ var ErrPassword = errors.New("password")
 // ErrNoKey is wrapped by the errors for input that holds no private key.
 var ErrNoKey = errors.New("no private key found")
 
+// ErrUnsupported is what the errors for keys and certificates are (errors.Is) that
+// may be intact, but come in a form that certsync cannot read.
+var ErrUnsupported = errors.New("not supported")
+
+// unsupportedError is a whole sentence, which ErrUnsupported has no part in.
+type unsupportedError struct{ error }
+
+func (unsupportedError) Is(target error) bool { return target == ErrUnsupported }
+
+func unsupported(format string, args ...any) error {
+	return unsupportedError{fmt.Errorf(format, args...)}
+}
+
 // KeyInfo is what may be told of a private key in a file.
 type KeyInfo struct {
 	Algorithm   spec.Algorithm
@@ -46,6 +59,9 @@ func ParseKey(data []byte, password func() ([]byte, error)) (*Key, KeyInfo, erro
 	case bytes.Contains(whole, []byte("PRIVATE KEY-----")): // which encoding/pem passes over
 		return nil, KeyInfo{}, errors.New("malformed private key: incomplete PEM block")
 	default:
+		if form := foreign(whole); form != "" {
+			return nil, KeyInfo{}, unsupported("the private key is %s: PEM is what can be read", form)
+		}
 		return nil, KeyInfo{}, ErrNoKey
 	}
 	if nextKeyBlock(&data) != nil {
@@ -75,7 +91,7 @@ func parseKeyBlock(block *pem.Block, password func() ([]byte, error)) (*Key, Key
 	case pemSEC1:
 		info.Encoding = spec.SEC1
 	default:
-		return nil, info, fmt.Errorf("a private key in PEM type %q is not supported", block.Type)
+		return nil, info, unsupported("a private key in PEM type %q is not supported", block.Type)
 	}
 
 	der, err := block.Bytes, error(nil)
@@ -95,6 +111,9 @@ func parseKeyBlock(block *pem.Block, password func() ([]byte, error)) (*Key, Key
 		parsed, err = x509.ParsePKCS1PrivateKey(der)
 	case spec.SEC1:
 		parsed, err = x509.ParseECPrivateKey(der)
+	}
+	if err != nil && strings.Contains(err.Error(), "unknown") { // algorithm, or elliptic curve
+		return nil, info, unsupported("%s private key: %w", info.Encoding, err)
 	}
 	if err != nil && info.Encrypted {
 		// One wrong password in 256 leaves valid padding: what comes out then is noise.
@@ -129,7 +148,7 @@ func decryptKeyBlock(block *pem.Block, legacy bool, password func() ([]byte, err
 		return nil, errWrongPassword
 	}
 	if err != nil {
-		return nil, fmt.Errorf("decrypt the private key: %w", err)
+		return nil, unsupported("decrypt the private key: %w", err)
 	}
 	return der, nil
 }
@@ -144,7 +163,7 @@ func newParsedKey(parsed any) (*Key, error) {
 	case ed25519.PrivateKey:
 		return NewKey(parsed)
 	}
-	return nil, fmt.Errorf("a private key of type %T is not supported", parsed)
+	return nil, unsupported("a private key of type %T is not supported", parsed)
 }
 
 // The types of PEM blocks (RFC 7468 and openssl).

@@ -83,7 +83,7 @@ func decryptPKCS8(der, password []byte, iterationLimit int) ([]byte, error) {
 		return nil, fmt.Errorf("malformed encrypted private key: %w", err)
 	}
 	if !enc.Algorithm.Algorithm.Equal(oidPBES2) {
-		return nil, fmt.Errorf("a private key encrypted with algorithm %v is not supported: use PBES2", enc.Algorithm.Algorithm)
+		return nil, unsupported("a private key encrypted with algorithm %v is not supported: use PBES2", enc.Algorithm.Algorithm)
 	}
 	var params pbes2Params
 	if err := unmarshal(enc.Algorithm.Parameters.FullBytes, &params); err != nil {
@@ -127,15 +127,15 @@ func pbes2Block(params pbes2Params, password []byte, iterationLimit int) (cipher
 		}
 		return block, iv, nil
 	}
-	return nil, nil, fmt.Errorf("a private key encrypted with cipher %v is not supported: use AES-256-CBC", params.Cipher.Algorithm)
+	return nil, nil, unsupported("a private key encrypted with cipher %v is not supported: use AES-256-CBC", params.Cipher.Algorithm)
 }
 
 func pbes2Key(kdf pkix.AlgorithmIdentifier, password []byte, size, iterationLimit int) ([]byte, error) {
 	switch {
 	case kdf.Algorithm.Equal(oidScrypt):
-		return nil, errors.New("a private key encrypted with scrypt is not supported: use PBKDF2")
+		return nil, unsupported("a private key encrypted with scrypt is not supported: use PBKDF2")
 	case !kdf.Algorithm.Equal(oidPBKDF2):
-		return nil, fmt.Errorf("a private key encrypted with key derivation %v is not supported: use PBKDF2", kdf.Algorithm)
+		return nil, unsupported("a private key encrypted with key derivation %v is not supported: use PBKDF2", kdf.Algorithm)
 	}
 	var p pbkdf2Params
 	if err := unmarshal(kdf.Parameters.FullBytes, &p); err != nil {
@@ -145,7 +145,7 @@ func pbes2Key(kdf pkix.AlgorithmIdentifier, password []byte, size, iterationLimi
 	case p.Iterations < 1:
 		return nil, errors.New("malformed encrypted private key: PBKDF2: no iterations")
 	case p.Iterations > iterationLimit:
-		return nil, fmt.Errorf("encrypted private key: %d PBKDF2 iterations are more than the %d that are supported", p.Iterations, iterationLimit)
+		return nil, unsupported("encrypted private key: %d PBKDF2 iterations are more than the %d that are supported", p.Iterations, iterationLimit)
 	case p.KeyLength != 0 && p.KeyLength != size:
 		return nil, fmt.Errorf("malformed encrypted private key: PBKDF2: %d bytes of key for a cipher that takes %d", p.KeyLength, size)
 	}
@@ -157,7 +157,7 @@ func pbes2Key(kdf pkix.AlgorithmIdentifier, password []byte, size, iterationLimi
 			return pbkdf2.Key(prf.hash, string(password), p.Salt, p.Iterations, size)
 		}
 	}
-	return nil, fmt.Errorf("a private key encrypted with PBKDF2 and function %v is not supported: use HMAC-SHA-256", p.PRF.Algorithm)
+	return nil, unsupported("a private key encrypted with PBKDF2 and function %v is not supported: use HMAC-SHA-256", p.PRF.Algorithm)
 }
 
 // encryptPKCS8 returns an EncryptedPrivateKeyInfo around a PrivateKeyInfo.
