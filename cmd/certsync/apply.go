@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -100,7 +102,9 @@ func (a *app) apply(ctx context.Context, r applyRun) (err error) {
 		}
 	}
 	progress, done := view.Progress(a.stderr, p.Counts.Changes())
+	ctx, stop := untilSignal(ctx)
 	results := reconcile.Apply(ctx, sp, state, p, a.backends(store), reconcile.ApplyOptions{Now: a.now, Progress: progress})
+	stop()
 	done()
 	if r.json {
 		err = view.JSON(a.stdout, view.ApplyReport(p, results))
@@ -111,6 +115,15 @@ func (a *app) apply(ctx context.Context, r applyRun) (err error) {
 		return err
 	}
 	return outcome(p, results)
+}
+
+// untilSignal returns a context that ends with the first interrupt, so that the
+// commit under way is finished. A second one ends the process, as the first one
+// does everywhere else: whatever is killed leaves nothing that cannot be recovered.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }
 
 // planToApply makes the plan, or takes the saved one if it still holds.

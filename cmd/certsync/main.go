@@ -2,12 +2,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -15,13 +12,10 @@ func main() { os.Exit(run(os.Args[1:])) }
 // run carries out one command line and returns the exit code.
 func run(args []string) int {
 	tuneMemory()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	a := newApp()
 	cmd := a.command()
 	cmd.SetArgs(args)
-	err := cmd.ExecuteContext(ctx)
-	return a.finish(err)
+	return a.finish(cmd.Execute())
 }
 
 // tuneMemory lets short runs end before the collector ever starts, and keeps
