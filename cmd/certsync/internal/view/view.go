@@ -26,29 +26,30 @@ func JSON(w io.Writer, v any) error {
 }
 
 // Error writes an error, one line for each that is joined in it, and the hint
-// that it may carry.
+// that it may carry. Each problem of a spec has its hint under it; those that
+// follow each other and have the same hint share it.
 func Error(w io.Writer, err error) {
-	for _, line := range lines(err) {
-		fmt.Fprintf(w, "error: %s\n", line)
-	}
 	var problems spec.Problems
 	if errors.As(err, &problems) {
-		seen := make(map[string]bool)
-		for _, p := range problems {
-			if p.Hint != "" && !seen[p.Hint] {
-				seen[p.Hint] = true
+		for i, p := range problems {
+			errorLines(w, p)
+			if p.Hint != "" && (i+1 == len(problems) || problems[i+1].Hint != p.Hint) {
 				fmt.Fprintf(w, "hint: %s\n", p.Hint)
 			}
 		}
+		return
 	}
+	errorLines(w, err)
 	var h interface{ Hint() string }
 	if errors.As(err, &h) && h.Hint() != "" {
 		fmt.Fprintf(w, "hint: %s\n", h.Hint())
 	}
 }
 
-func lines(err error) []string {
-	return strings.Split(strings.TrimSuffix(err.Error(), "\n"), "\n")
+func errorLines(w io.Writer, err error) {
+	for line := range strings.SplitSeq(strings.TrimSuffix(err.Error(), "\n"), "\n") {
+		fmt.Fprintf(w, "error: %s\n", line)
+	}
 }
 
 // Warnings writes problems that do not keep the spec from being applied.

@@ -324,9 +324,15 @@ func TestError(t *testing.T) {
 	Error(&out, spec.Problems{
 		{Pos: spec.Position{File: "a.yaml", Line: 1, Column: 2}, Path: "x", Message: "is wrong", Hint: "mend it"},
 		{Pos: spec.Position{File: "a.yaml", Line: 2, Column: 2}, Path: "y", Message: "is wrong", Hint: "mend it"},
+		{Pos: spec.Position{File: "a.yaml", Line: 3, Column: 2}, Path: "z", Message: "is bad"},
+		{Pos: spec.Position{File: "a.yaml", Line: 4, Column: 2}, Path: "z", Message: "is worse", Hint: "leave it"},
+		{Pos: spec.Position{File: "a.yaml", Line: 5, Column: 2}, Path: "z", Message: "is wrong", Hint: "mend it"},
 	})
 	want := "error: one\nerror: two: three\nhint: try again\n" +
-		"error: a.yaml:1:2: x: is wrong\nerror: a.yaml:2:2: y: is wrong\nhint: mend it\n"
+		"error: a.yaml:1:2: x: is wrong\nerror: a.yaml:2:2: y: is wrong\nhint: mend it\n" +
+		"error: a.yaml:3:2: z: is bad\n" +
+		"error: a.yaml:4:2: z: is worse\nhint: leave it\n" +
+		"error: a.yaml:5:2: z: is wrong\nhint: mend it\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
 	}
