@@ -33,9 +33,9 @@ test-short: ## run the tests that take no time
 	@.ci/test -short $(TESTFLAGS) ./...
 
 .PHONY: test-race
-test-race: ## run the tests with the race detector, which needs a C compiler
+test-race: ## run the short tests with the race detector, which needs a C compiler
 	@.ci/need openssl curl cc
-	@CGO_ENABLED=1 .ci/test -race -short $(TESTFLAGS) ./...
+	@CI= CGO_ENABLED=1 .ci/test -race -short $(TESTFLAGS) ./...
 
 .PHONY: lint
 lint: ## run the linters, which also guard the direction of imports
