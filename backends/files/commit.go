@@ -30,6 +30,9 @@ import (
 // If the undo fails, too, the renames are tried once more; if they fail, or if it
 // is not known whether they are durable, the record stays in the journal: Read
 // takes the set as complete, and the next Stage or Recover completes it.
+//
+// A copy of the state directory has a copy of the journal. It completes there
+// what is about files that were copied along, and nothing else: see journal.go.
 
 // batch is a commit under way.
 type batch struct {
@@ -251,11 +254,16 @@ func (b *batch) drop(i int) {
 }
 
 func (b *batch) writeJournal() error {
-	r := commitRecord{FormatVersion: journalVersion}
+	r := commitRecord{FormatVersion: journalVersion, State: b.s.id}
 	for i, st := range b.sets {
-		if b.errs[i] == nil {
-			r.Sets = append(r.Sets, commitSteps{ID: st.set.ID.String(), Steps: st.steps})
+		if b.errs[i] != nil {
+			continue
 		}
+		steps := slices.Clone(st.steps)
+		for j := range steps {
+			steps[j].Dir = b.s.journalPath(steps[j].Dir)
+		}
+		r.Sets = append(r.Sets, commitSteps{ID: st.set.ID.String(), Steps: steps})
 	}
 	data, err := encode(r)
 	if err != nil {

@@ -28,6 +28,7 @@ type step struct {
 	// Barrier asks for the directory to be durable before the step.
 	Barrier bool `json:"barrier,omitempty"`
 
+	copied bool   // another state directory's: the inode tells nothing here
 	link   string // the text, if From is a symbolic link
 	backup string // the target's previous content, for an undo; "" if there was none
 }
@@ -39,6 +40,7 @@ func (s *step) away() bool { return s.Ino != 0 }
 // step, removed after the last one is durable.
 type commitRecord struct {
 	FormatVersion int           `json:"formatVersion"`
+	State         stateID       `json:"state"`
 	Sets          []commitSteps `json:"sets"`
 }
 
@@ -51,11 +53,103 @@ type commitSteps struct {
 // the first temporary is made there, so that a recovery knows where to look.
 type intentRecord struct {
 	FormatVersion int      `json:"formatVersion"`
+	State         stateID  `json:"state"`
 	Run           string   `json:"run"`
 	Dirs          []string `json:"dirs"`
+
+	outside error // why some of its directories were left out
 }
 
 const journalVersion = 1
+
+// In its file, a record of the journal names what lies below the directory that
+// the state directory is in by the way from the state directory. If a project is
+// moved or copied, state and all, the record speaks of the files that went along.
+//
+// What lies elsewhere has its absolute path, and did not go along. A copy of the
+// state directory leaves that to the original, which may be at work on it right
+// now. To that end a record tells which state directory wrote it.
+
+// stateID tells a state directory from its copies.
+type stateID struct {
+	Path   string `json:"path"`
+	Device uint64 `json:"device"`
+	Inode  uint64 `json:"inode"`
+}
+
+// same tells whether two are of one directory, which may have been moved. After
+// a start of the machine its device may have another number.
+func (id stateID) same(other stateID) bool {
+	return id.Inode == other.Inode && (id.Device == other.Device || id.Path == other.Path)
+}
+
+// identity describes the state directory as it is now.
+func (s *Store) identity() (stateID, error) {
+	d, err := s.fs.OpenDir(s.dir)
+	if err != nil {
+		return stateID{}, stateError(s.dir, err)
+	}
+	defer closeQuietly(d)
+	return s.identityOf(d)
+}
+
+func (s *Store) identityOf(d Dir) (stateID, error) {
+	info, err := d.Stat()
+	if err != nil {
+		return stateID{}, stateError(s.dir, err)
+	}
+	return stateID{Path: s.dir, Device: info.Dev, Inode: info.Ino}, nil
+}
+
+// journalPath returns what the journal calls a path, and fromJournal the path.
+func (s *Store) journalPath(path string) string {
+	rel, err := filepath.Rel(s.dir, path)
+	if err != nil || s.relative(path) == path {
+		return path
+	}
+	return rel
+}
+
+func (s *Store) fromJournal(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(s.dir, path)
+}
+
+// wentAlong tells whether a directory is part of what is copied with the state
+// directory. A symbolic link on the way may lead back to the original.
+func (s *Store) wentAlong(dir string) bool {
+	if rel, err := filepath.Rel(s.dir, dir); err == nil && filepath.IsLocal(rel) {
+		return true
+	}
+	at := filepath.Dir(s.dir)
+	rel, err := filepath.Rel(at, dir)
+	if err != nil || !filepath.IsLocal(rel) {
+		return false
+	}
+	if rel == "." {
+		return true
+	}
+	for part := range strings.SplitSeq(rel, string(filepath.Separator)) {
+		at = filepath.Join(at, part)
+		if _, err := s.fs.Readlink(at); !isNotLink(err) && !isAbsent(err) && !isNotDir(err) {
+			return false
+		}
+	}
+	return true
+}
+
+// copiedError tells that a record of the journal is for the original to carry out.
+type copiedError struct {
+	from stateID
+	dir  string // what did not go along
+}
+
+func (e *copiedError) Error() string {
+	return fmt.Sprintf("it was written by the state directory %s, of which this one is a copy, and is about %s, "+
+		"which is no part of the copy: it is not carried out here", e.from.Path, e.dir)
+}
 
 const journalMagic = "certsync journal sha256:"
 
@@ -79,7 +173,8 @@ func decode(data []byte, record any) error {
 	return json.Unmarshal(body, record)
 }
 
-func decodeCommit(data []byte) (*commitRecord, error) {
+// decodeCommit decodes a record of a commit for the state directory that is here.
+func (s *Store) decodeCommit(data []byte, here stateID) (*commitRecord, error) {
 	var r commitRecord
 	if err := decode(data, &r); err != nil {
 		return nil, err
@@ -87,17 +182,26 @@ func decodeCommit(data []byte) (*commitRecord, error) {
 	if r.FormatVersion != journalVersion {
 		return nil, fmt.Errorf("its format version is %d, not %d", r.FormatVersion, journalVersion)
 	}
+	copied := !r.State.same(here)
 	for _, set := range r.Sets {
-		for _, st := range set.Steps {
-			if !filepath.IsAbs(st.Dir) || filepath.Base(st.From) != st.From || filepath.Base(st.To) != st.To {
+		for i := range set.Steps {
+			st := &set.Steps[i]
+			if st.Dir == "" || filepath.Base(st.From) != st.From || filepath.Base(st.To) != st.To {
 				return nil, errors.New("it names a step that is none")
+			}
+			st.Dir = s.fromJournal(st.Dir)
+			st.copied = copied
+			if copied && !s.wentAlong(st.Dir) {
+				return nil, &copiedError{r.State, st.Dir}
 			}
 		}
 	}
 	return &r, nil
 }
 
-func decodeIntent(data []byte) (*intentRecord, error) {
+// decodeIntent decodes an intent record for the state directory that is here. In
+// a copy, only those directories are left that went along.
+func (s *Store) decodeIntent(data []byte, here stateID) (*intentRecord, error) {
 	var r intentRecord
 	if err := decode(data, &r); err != nil {
 		return nil, err
@@ -105,6 +209,17 @@ func decodeIntent(data []byte) (*intentRecord, error) {
 	if r.FormatVersion != journalVersion {
 		return nil, fmt.Errorf("its format version is %d, not %d", r.FormatVersion, journalVersion)
 	}
+	copied := !r.State.same(here)
+	var dirs []string
+	for _, dir := range r.Dirs {
+		dir = s.fromJournal(dir)
+		if copied && !s.wentAlong(dir) {
+			r.outside = &copiedError{r.State, dir}
+			continue
+		}
+		dirs = append(dirs, dir)
+	}
+	r.Dirs = dirs
 	return &r, nil
 }
 
@@ -140,7 +255,8 @@ type pendingView struct {
 func (p *pendingView) empty() bool { return len(p.to)+len(p.away) == 0 }
 
 // pendingView reads the journal once. It reports nothing: a record that is not
-// valid had no step done, and the next recovery tells of it.
+// valid had no step done, that of another state directory is not carried out,
+// and the next recovery tells of both.
 func (s *Store) pendingView() (*pendingView, error) {
 	if p := s.pending.Load(); p != nil {
 		return p, nil
@@ -155,6 +271,7 @@ func (s *Store) pendingView() (*pendingView, error) {
 		return nil, err
 	}
 	p := &pendingView{to: map[string]step{}, away: map[string]step{}}
+	var here stateID
 	for _, name := range names {
 		if !strings.HasSuffix(name, commitExt) {
 			continue
@@ -163,7 +280,12 @@ func (s *Store) pendingView() (*pendingView, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r, err := decodeCommit(c.data); err == nil {
+		if here.Path == "" {
+			if here, err = s.identity(); err != nil {
+				return nil, err
+			}
+		}
+		if r, err := s.decodeCommit(c.data, here); err == nil {
 			p.add(r)
 		}
 	}
@@ -209,21 +331,23 @@ func targetDir(o spec.Output) string {
 func (s *Store) intend(dirs []string) error {
 	s.intentM.Lock() // callers that come at once wait for one record
 	defer s.intentM.Unlock()
-	r := intentRecord{FormatVersion: journalVersion, Run: s.run}
+	var fresh []string
 	s.mu.Lock()
 	for _, d := range dirs { // sorted
-		if !s.intents[d] && (len(r.Dirs) == 0 || r.Dirs[len(r.Dirs)-1] != d) {
-			r.Dirs = append(r.Dirs, d)
+		if !s.intents[d] && (len(fresh) == 0 || fresh[len(fresh)-1] != d) {
+			fresh = append(fresh, d)
 		}
 	}
 	s.mu.Unlock()
-	if len(r.Dirs) == 0 {
+	if len(fresh) == 0 {
 		return nil
 	}
-	for _, d := range r.Dirs {
+	r := intentRecord{FormatVersion: journalVersion, State: s.id, Run: s.run}
+	for _, d := range fresh {
 		if !utf8.ValidString(d) {
 			return fmt.Errorf("directory %q: its name is not valid UTF-8", d)
 		}
+		r.Dirs = append(r.Dirs, s.journalPath(d))
 	}
 	data, err := encode(r)
 	if err != nil {
@@ -237,7 +361,7 @@ func (s *Store) intend(dirs []string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.files = append(s.files, name)
-	for _, d := range r.Dirs {
+	for _, d := range fresh {
 		s.intents[d] = true
 	}
 	return nil

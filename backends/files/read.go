@@ -67,8 +67,10 @@ func (s *Store) readTarget(path string) (content, error) {
 		}
 	}
 	c, err := s.readPlain(path, path)
-	if st, ok := p.away[path]; ok && c.exists && st.Ino == c.info.Ino {
-		return content{}, nil
+	if st, ok := p.away[path]; ok && c.exists {
+		if gone, err := s.moves(st, c.info); gone || err != nil {
+			return content{}, err
+		}
 	}
 	return c, err
 }
@@ -241,11 +243,24 @@ func (s *Store) readlink(path string) (string, error) {
 	}
 	text, err := s.fs.Readlink(path)
 	if st, ok := p.away[path]; ok {
-		if info, err := s.lstat(path); err == nil && info.Ino == st.Ino {
-			return "", &fs.PathError{Op: "readlink", Path: path, Err: syscall.ENOENT}
+		if info, err := s.lstat(path); err == nil {
+			if gone, err := s.moves(st, info); err != nil {
+				return "", err
+			} else if gone {
+				return "", &fs.PathError{Op: "readlink", Path: path, Err: syscall.ENOENT}
+			}
 		}
 	}
 	return text, err
+}
+
+// moves tells whether a step of an interrupted commit is about to move aside what
+// is at its target's name.
+func (s *Store) moves(st step, info Info) (bool, error) {
+	return st.moves(info, func() error {
+		_, err := s.lstat(filepath.Join(st.Dir, st.To))
+		return err
+	})
 }
 
 func (s *Store) lstat(path string) (Info, error) {

@@ -11,7 +11,7 @@ import (
 
 // Recover completes what a run before this one left unfinished: it does the
 // renames that the journal still has, removes temporaries, and sets aside what
-// cannot be understood. It needs the lock. Stage calls it if nobody did.
+// cannot be understood, and what is for another state directory to complete. It needs the lock. Stage calls it if nobody did.
 //
 // After an error something could not be completed. That keeps the sets that it
 // touches from being staged, and no other.
@@ -92,7 +92,7 @@ func (r *recovery) load(ctx context.Context) error {
 			var data []byte
 			if data, problem, err = r.read(name); problem == nil && err == nil {
 				var rec *commitRecord
-				if rec, problem = decodeCommit(data); problem == nil {
+				if rec, problem = r.s.decodeCommit(data, r.s.id); problem == nil {
 					r.commits = append(r.commits, journaled[commitRecord]{name, rec})
 				}
 			}
@@ -100,7 +100,7 @@ func (r *recovery) load(ctx context.Context) error {
 			var data []byte
 			if data, problem, err = r.read(name); problem == nil && err == nil {
 				var rec *intentRecord
-				if rec, problem = decodeIntent(data); problem == nil {
+				if rec, problem = r.s.decodeIntent(data, r.s.id); problem == nil {
 					r.intents = append(r.intents, journaled[intentRecord]{name, rec})
 				}
 			}
@@ -111,7 +111,11 @@ func (r *recovery) load(ctx context.Context) error {
 			return err
 		}
 		if problem != nil {
-			if err := r.s.setAside(dir, name, fmt.Sprintf("it cannot be understood: %v", problem)); err != nil {
+			why := problem.Error()
+			if _, ok := errors.AsType[*copiedError](problem); !ok {
+				why = "it cannot be understood: " + why
+			}
+			if err := r.s.setAside(dir, name, why); err != nil {
 				r.errs = append(r.errs, err)
 			}
 		}
@@ -217,7 +221,11 @@ func (r *recovery) sweep() {
 			r.note(err)
 			clean = err == nil
 		}
-		if clean {
+		switch {
+		case !clean:
+		case in.record.outside != nil:
+			r.note(r.s.setAside(r.s.path(journalDir), in.name, in.record.outside.Error()))
+		default:
 			r.note(r.dirs.use(r.s.path(journalDir), func(d *dirHandle) error { return d.Remove(in.name) }))
 		}
 	}

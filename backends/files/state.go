@@ -21,10 +21,13 @@ import (
 //	journal/<time>-<run>-<n>.commit       what a commit renames
 //	records/<kind>/<name>.json            one for each certificate
 //	archive/<kind>/<name>/<time>-…/       the set before the present one
-//	corrupt/                              what could not be understood
+//	corrupt/                              what could not be understood, or is not
+//	                                      for this state directory to complete
 //
 // Nothing in it is needed for what works already: whatever cannot be understood
-// is reported once and set aside.
+// is reported once and set aside. It may be moved and copied along with the
+// directory that it is in: journal and records name what lies there by relative
+// paths.
 const (
 	lockName   = "lock"
 	journalDir = "journal"

@@ -37,6 +37,7 @@ type Store struct {
 	mu        sync.Mutex
 	locked    bool
 	recovered bool            // the journal is known to hold nothing unfinished
+	id        stateID         // the state directory, as it was when it was locked
 	run       string          // names what this run stages; new with every lock
 	intents   map[string]bool // directories that an intent record names
 	files     []string        // the intent records' files
@@ -127,6 +128,11 @@ func (s *Store) Lock(what string) (release func() error, err error) {
 	if err != nil {
 		return nil, stateError(s.dir, err)
 	}
+	id, err := s.identityOf(d)
+	if err != nil {
+		closeQuietly(d)
+		return nil, err
+	}
 	unlock, holder, err := d.Lock(lockName, holderInfo(what, s.now()))
 	if err := errors.Join(err, d.Close()); err != nil {
 		if errors.Is(err, ErrLocked) {
@@ -138,7 +144,7 @@ func (s *Store) Lock(what string) (release func() error, err error) {
 		return nil, stateError(s.dir, err)
 	}
 	s.locked, s.recovered = true, false
-	s.run = randomHex(6)
+	s.id, s.run = id, randomHex(6)
 	s.intents = map[string]bool{}
 	s.files = nil
 	s.created = map[string]int{}

@@ -112,13 +112,33 @@ func replay(dirs *dirCache, steps []step) (touched map[string]bool, err error) {
 func isLeft(dirs *dirCache, s step) (left bool, err error) {
 	err = dirs.use(s.Dir, func(d *dirHandle) error {
 		info, err := d.Lstat(s.From)
-		left = err == nil && (!s.away() || info.Ino == s.Ino)
+		if left = err == nil; !left || !s.away() {
+			return err
+		}
+		left, err = s.moves(info, func() error {
+			_, err := d.Lstat(s.To)
+			return err
+		})
 		return err
 	})
 	if err != nil && !isAbsent(err) && !isNotDir(err) {
 		return false, opError("open", filepath.Join(s.Dir, s.From), err)
 	}
 	return left, nil
+}
+
+// moves tells whether what is at the name of a target, as info describes it, is
+// what a step moves aside. In a copy, where inodes tell nothing, it is if nothing
+// was moved aside yet, as look finds out.
+func (s *step) moves(info Info, look func() error) (bool, error) {
+	if !s.copied {
+		return info.Ino == s.Ino, nil
+	}
+	err := look()
+	if isAbsent(err) {
+		return true, nil
+	}
+	return false, err
 }
 
 // superseded tells whether a later step to the same target was done already:
