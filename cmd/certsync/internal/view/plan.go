@@ -97,7 +97,9 @@ func orphan(w io.Writer, c painter, it *reconcile.Item) {
 		return
 	}
 	if len(it.Outputs) > 0 {
-		fmt.Fprintf(w, "  %s: not in the spec any more, left alone without --prune: %s\n", subject(it), strings.Join(it.Outputs, ", "))
+		for _, r := range it.Reasons {
+			fmt.Fprintf(w, "  %s: %s, left alone without --prune: %s\n", subject(it), r.Message, strings.Join(it.Outputs, ", "))
+		}
 	}
 	for _, warning := range it.Warnings {
 		fmt.Fprintf(w, "  %s: warning: %s\n", subject(it), warning)
