@@ -2,6 +2,7 @@ package view
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -19,6 +20,8 @@ type Report struct {
 	Results       []ReportedResult `json:"results"`
 	Done          int              `json:"done"`
 	Failed        int              `json:"failed"`
+	// NotStarted counts what an interrupt left undone; it is not in Failed.
+	NotStarted int `json:"notStarted,omitempty"`
 }
 
 // ReportedResult is the JSON form of a reconcile.Result.
@@ -44,7 +47,11 @@ func ApplyReport(p *reconcile.Plan, results []reconcile.Result) Report {
 			Altered: res.Altered, Warnings: res.Warnings}
 		if res.Err != nil {
 			out.Error = res.Err.Error()
-			r.Failed++
+			if errors.Is(res.Err, reconcile.ErrNotStarted) {
+				r.NotStarted++
+			} else {
+				r.Failed++
+			}
 		} else {
 			out.Fingerprint, out.NotAfter = res.Fingerprint, res.NotAfter
 			r.Done++
@@ -55,11 +62,17 @@ func ApplyReport(p *reconcile.Plan, results []reconcile.Result) Report {
 }
 
 // Results writes what became of each item: what was done to stdout, what went
-// wrong to stderr.
+// wrong to stderr. What an interrupt left undone is only counted.
 func Results(stdout, stderr io.Writer, results []reconcile.Result) error {
 	out := bufio.NewWriter(stdout)
-	done, failed := 0, 0
+	done, failed, notStarted := 0, 0, 0
+	var interrupt error
 	for _, r := range results {
+		if errors.Is(r.Err, reconcile.ErrNotStarted) {
+			notStarted++
+			interrupt = r.Err
+			continue
+		}
 		if r.Err != nil {
 			failed++
 			Error(stderr, fmt.Errorf("%s: %w", title(r), r.Err))
@@ -73,8 +86,15 @@ func Results(stdout, stderr io.Writer, results []reconcile.Result) error {
 			fmt.Fprintf(stderr, "warning: %s: %s\n", title(r), warning)
 		}
 	}
+	if notStarted > 0 { // the error begins with: not started
+		Error(stderr, fmt.Errorf("%d %w", notStarted, interrupt))
+	}
 	if len(results) > 0 {
-		fmt.Fprintf(out, "Apply: %d done, %d failed.\n", done, failed)
+		fmt.Fprintf(out, "Apply: %d done, %d failed", done, failed)
+		if notStarted > 0 {
+			fmt.Fprintf(out, ", %d not started", notStarted)
+		}
+		fmt.Fprintln(out, ".")
 	}
 	return out.Flush()
 }

@@ -161,6 +161,28 @@ func TestApply(t *testing.T) {
 	golden(t, "apply.json", js.Bytes())
 }
 
+// What an interrupt left undone is one line, however much it is.
+func TestInterrupted(t *testing.T) {
+	interrupt := fmt.Errorf("%w: interrupt signal received", reconcile.ErrNotStarted)
+	results := []reconcile.Result{{Kind: spec.KindIssuer, Name: "root", Action: reconcile.ActionCreate}}
+	for i := range 3 {
+		results = append(results, reconcile.Result{Kind: spec.KindCertificate, Name: fmt.Sprint(i), Action: reconcile.ActionCreate, Err: interrupt})
+	}
+	var out, errs strings.Builder
+	if err := Results(&out, &errs, results); err != nil {
+		t.Fatal(err)
+	}
+	if have, want := out.String(), "Apply: 1 done, 0 failed, 3 not started.\n"; have != want {
+		t.Errorf("%q, want %q", have, want)
+	}
+	if have, want := errs.String(), "error: 3 not started: interrupt signal received\n"; have != want {
+		t.Errorf("%q, want %q", have, want)
+	}
+	if r := ApplyReport(everything(), results); r.Done != 1 || r.Failed != 0 || r.NotStarted != 3 {
+		t.Errorf("done %d, failed %d, not started %d", r.Done, r.Failed, r.NotStarted)
+	}
+}
+
 func TestStatus(t *testing.T) {
 	p := everything()
 	p.Items = p.Items[:len(p.Items)-1] // status does not prune
