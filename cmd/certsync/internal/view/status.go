@@ -29,7 +29,8 @@ type ReportedCertStatus struct {
 	Name   string `json:"name"`
 	Issuer string `json:"issuer,omitempty"` // empty for self-signed
 	// State is "ok", or what the strongest reason of the plan comes to: one of
-	// the words in states, or "failed" for what could not be read or planned.
+	// the words in states, "not yet valid", or "failed" for what could not be read
+	// or planned.
 	State   string             `json:"state"`
 	Reasons []reconcile.Reason `json:"reasons,omitempty"`
 	Error   string             `json:"error,omitempty"`
@@ -59,6 +60,7 @@ const (
 
 	stateOK     = "ok"
 	stateFailed = "failed"
+	stateEarly  = "not yet valid"
 )
 
 // states are what the reasons of a plan are as states.
@@ -76,15 +78,20 @@ var states = map[reconcile.ReasonCode]string{
 }
 
 // stateOf names the state that an item of a plan tells of. Its reasons are
-// sorted, strongest first.
-func stateOf(it *reconcile.Item) string {
+// sorted, strongest first. That a certificate is not valid yet is no reason to do
+// anything, but worse than what makes it no less valid.
+func stateOf(it *reconcile.Item, now time.Time) string {
 	if it.Error != "" {
 		return stateFailed
 	}
+	early := it.NotBefore.After(now)
 	for _, r := range it.Reasons {
-		if s := states[r.Code]; s != "" {
+		if s := states[r.Code]; s != "" && !(early && (r.Code == reconcile.RenewalDue || r.Code == reconcile.OutputDrift)) {
 			return s
 		}
+	}
+	if early {
+		return stateEarly
 	}
 	return stateOK
 }
@@ -97,7 +104,7 @@ func Status(sp *spec.Spec, p *reconcile.Plan) StatusReport {
 	for i := range p.Items {
 		it := &p.Items[i]
 		s := ReportedCertStatus{Kind: string(it.Kind), Name: it.Name, Issuer: it.Issuer,
-			State: stateOf(it), Reasons: it.Reasons, Error: it.Error, Hint: it.Hint,
+			State: stateOf(it, p.Created), Reasons: it.Reasons, Error: it.Error, Hint: it.Hint,
 			Fingerprint: it.Fingerprint, NotBefore: it.NotBefore, NotAfter: it.NotAfter, RenewAt: it.RenewAt,
 			Outputs: []StatusOutput{}, Altered: it.Altered, Warnings: it.Warnings}
 		if !it.NotAfter.IsZero() {

@@ -212,12 +212,23 @@ func TestStateOf(t *testing.T) {
 		reconcile.Denied: "denied", reconcile.Requested: "ok",
 	} {
 		it := reconcile.Item{Reasons: []reconcile.Reason{{Code: code}, {Code: reconcile.Requested}}}
-		if have := stateOf(&it); have != want {
+		if have := stateOf(&it, now); have != want {
 			t.Errorf("%s: state %q, want %q", code, have, want)
 		}
 		it.Error = "cannot be read"
-		if have := stateOf(&it); have != "failed" {
+		if have := stateOf(&it, now); have != "failed" {
 			t.Errorf("%s with an error: state %q, want failed", code, have)
+		}
+	}
+	for code, want := range map[reconcile.ReasonCode]string{
+		"": "not yet valid", reconcile.OutputDrift: "not yet valid", reconcile.RenewalDue: "not yet valid", reconcile.SpecChanged: "changed",
+	} {
+		it := reconcile.Item{NotBefore: now.Add(time.Second), Reasons: []reconcile.Reason{{Code: code}}}
+		if have := stateOf(&it, now); have != want {
+			t.Errorf("%s of the future: state %q, want %q", code, have, want)
+		}
+		if have := stateOf(&it, it.NotBefore); have == "not yet valid" {
+			t.Errorf("%s at notBefore: state %q", code, have)
 		}
 	}
 }
