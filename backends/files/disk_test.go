@@ -496,3 +496,102 @@ func TestManyDirectories(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// On a read-only filesystem there is one error, and nothing is left to clean up.
+func TestReadOnly(t *testing.T) {
+	if runtime.GOOS != "linux" || os.Getuid() != 0 {
+		t.Skip("needs root on linux, to mount a tmpfs")
+	}
+	dir, state := t.TempDir(), t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "ro", "tmpfs", dir).CombinedOutput(); err != nil {
+		t.Skipf("mount: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
+			t.Errorf("umount: %v: %s", err, out)
+		}
+	})
+	o := spec.Output{Form: spec.FormFullChain, Path: dir + "/web.crt", Mode: 0o644}
+	set := reconcile.Set{ID: spec.ID{Kind: spec.KindCertificate, Name: "web"}, Write: []reconcile.File{{Output: o, Data: []byte("new")}}}
+	err := applyAt(files.Disk, state, set)
+	if want := "write " + o.Path + ": read-only file system"; err == nil || err.Error() != want {
+		t.Errorf("have %v, want %s", err, want)
+	}
+	if left := below(t, state); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// However an apply fails, the journal is empty after the next one that does not.
+func TestJournalAfterFailure(t *testing.T) {
+	elsewhere := func(path string) func(dir string) string { return func(string) string { return path } }
+	for name, target := range map[string]func(dir string) string{
+		"no directory in proc": elsewhere("/proc/certsync/web.crt"),
+		"no file in proc":      elsewhere("/proc/web.crt"),
+		"no directory in sys":  elsewhere("/sys/certsync/deeper/web.crt"),
+		"no file in sys":       elsewhere("/sys/kernel/web.crt"),
+		"set in proc":          elsewhere("/proc/certsync/web.crt"),
+		"dangling":             func(dir string) string { return dir + "/dangling/web.crt" },
+		"file as directory":    func(dir string) string { return dir + "/file/web.crt" },
+		"directory":            func(dir string) string { return dir + "/directory" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := memoryDir(t)
+			err := errors.Join(os.Symlink("/nonexist", dir+"/dangling"), os.Mkdir(dir+"/directory", 0o755), os.WriteFile(dir+"/file", nil, 0o600))
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := dir + "/state"
+			c := onDisk(dir, mixedCertificate("web"))
+			bad := c.at("two")
+			o := spec.Output{Form: spec.FormFullChain, Path: target(dir), Mode: 0o644}
+			if strings.HasPrefix(name, "set") {
+				o.Dir = filepath.Dir(o.Path)
+			}
+			bad.Write = append(bad.Write, reconcile.File{Output: o, Data: []byte("new")})
+			outputs := append([]spec.Output{o}, c.outputs...)
+			journal := func() int {
+				t.Helper()
+				entries, err := os.ReadDir(state + "/journal")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return len(entries)
+			}
+			run := func(set reconcile.Set) (err error) {
+				t.Helper()
+				s := open(t, state)
+				release, lerr := s.Lock("certsync apply")
+				if lerr != nil {
+					t.Fatal(lerr)
+				}
+				defer func() {
+					if err := release(); err != nil {
+						t.Error(err)
+					}
+				}()
+				if err := s.Prepare(context.Background(), outputs); err != nil {
+					t.Error(err)
+				}
+				return commit(s, set)
+			}
+			for range 3 {
+				if err := run(bad); err == nil {
+					t.Fatalf("%s was written", o.Path)
+				}
+				if n := journal(); n > 0 {
+					t.Errorf("%d files in the journal after a failure", n)
+				}
+			}
+			if err := run(c.at("three")); err != nil {
+				t.Fatal(err)
+			}
+			if n := journal(); n > 0 {
+				t.Errorf("%d files in the journal after a success", n)
+			}
+			if left := below(t, dir); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
+}

@@ -362,9 +362,14 @@ func (s *Store) keepForLater(t temp) {
 
 func (s *Store) removeTemp(t temp) error { return s.removeTempIn(s.dirs, t) }
 
+// removeTempIn removes a temporary, if it was ever made: where that failed, such
+// as in /proc or on a read-only filesystem, neither removing nor syncing works.
 func (s *Store) removeTempIn(c *dirCache, t temp) error {
-	s.removedFrom(t.dir)
 	err := c.use(t.dir, func(d *dirHandle) error {
+		if _, err := d.Lstat(t.name); err != nil {
+			return err
+		}
+		s.removedFrom(t.dir)
 		if t.tree {
 			return removeTree(d, t.name)
 		}
