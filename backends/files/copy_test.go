@@ -202,7 +202,11 @@ func half(t *testing.T, dir, outside string) certificate {
 	at := 0
 	probe := filestest.CrashAt(files.Disk, 1<<30)
 	copyTree(t, dir, dir+".probe")
-	t.Cleanup(func() { os.RemoveAll(dir + ".probe") })
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir + ".probe"); err != nil {
+			t.Error(err)
+		}
+	})
 	probe.Trace(func(n int, op, name string) {
 		if op == "rename" && strings.HasSuffix(filepath.Dir(name), "/pki") {
 			at = n
