@@ -110,21 +110,44 @@ func defaultSpec() string {
 	return systemSpec
 }
 
-// openStore opens the files and the state directory that belong to a spec.
-func (a *app) openStore(sp *spec.Spec) (*files.Store, error) {
-	dir := a.stateDir
-	if dir == "" {
-		// systemd names several directories with colons between; the first is ours.
-		dir, _, _ = strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
-	}
-	if dir == "" {
-		dir = filepath.Join(sp.Dir, ".certsync")
-	}
-	dir, err := filepath.Abs(dir)
+// open loads the spec and opens the files and the state directory that belong to it.
+func (a *app) open() (*spec.Spec, *files.Store, error) {
+	sp, err := a.load()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return files.Open(dir, append([]files.Option{files.WithLogger(a.logger())}, a.storeOptions...)...)
+	store, err := files.Open(a.stateDirectory(sp.Dir), append([]files.Option{files.WithLogger(a.logger())}, a.storeOptions...)...)
+	return sp, store, err
+}
+
+// look opens the spec and its files, and observes them.
+func (a *app) look(ctx context.Context) (*spec.Spec, *files.Store, *reconcile.State, error) {
+	sp, store, err := a.open()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	state, err := a.observe(ctx, sp, store)
+	return sp, store, state, err
+}
+
+func (a *app) observe(ctx context.Context, sp *spec.Spec, store *files.Store) (*reconcile.State, error) {
+	state, err := reconcile.Observe(ctx, sp, a.backends(store))
+	for _, n := range store.Notices() {
+		view.Notice(a.stderr, n.Message)
+	}
+	return state, err
+}
+
+// stateDirectory returns the state directory for a spec whose first file is in dir.
+func (a *app) stateDirectory(dir string) string {
+	if a.stateDir != "" {
+		return a.stateDir
+	}
+	// systemd names several directories with colons between; the first is ours.
+	if state, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); state != "" {
+		return state
+	}
+	return filepath.Join(dir, ".certsync")
 }
 
 func (a *app) logger() *slog.Logger {

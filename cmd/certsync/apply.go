@@ -62,11 +62,7 @@ type applyRun struct {
 }
 
 func (a *app) apply(ctx context.Context, r applyRun) (err error) {
-	sp, err := a.load()
-	if err != nil {
-		return err
-	}
-	store, err := a.openStore(sp)
+	sp, store, err := a.open()
 	if err != nil {
 		return err
 	}

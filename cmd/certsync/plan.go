@@ -8,10 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/certsync/certsync/backends/files"
 	"github.com/certsync/certsync/cmd/certsync/internal/view"
 	"github.com/certsync/certsync/reconcile"
-	"github.com/certsync/certsync/spec"
 )
 
 func (a *app) planCommand() *cobra.Command {
@@ -32,14 +30,9 @@ is looked at.`,
 			if err := checkFormat(format, "text", "json"); err != nil {
 				return err
 			}
-			p, err := a.plan(cmd.Context(), o, out != "")
+			p, err := a.plan(cmd.Context(), o, out)
 			if err != nil {
 				return err
-			}
-			if out != "" {
-				if err := savePlan(out, p); err != nil {
-					return err
-				}
 			}
 			if format == "json" {
 				err = view.JSON(a.stdout, p)
@@ -71,47 +64,21 @@ func planFlags(cmd *cobra.Command, o *reconcile.Options) {
 	cmd.Flags().BoolVar(&o.Prune, "prune", false, "remove what certsync wrote and the spec no longer has")
 }
 
-// plan observes and compares. A sealed plan can be saved.
-func (a *app) plan(ctx context.Context, o reconcile.Options, seal bool) (*reconcile.Plan, error) {
-	sp, err := a.load()
-	if err != nil {
-		return nil, err
-	}
-	store, err := a.openStore(sp)
-	if err != nil {
-		return nil, err
-	}
-	state, err := a.observe(ctx, sp, store)
+// plan observes and compares. With a path, it saves the plan there.
+func (a *app) plan(ctx context.Context, o reconcile.Options, out string) (*reconcile.Plan, error) {
+	sp, _, state, err := a.look(ctx)
 	if err != nil {
 		return nil, err
 	}
 	p, err := reconcile.Diff(sp, state, o, a.now())
-	if err != nil {
-		return nil, err
+	if err != nil || out == "" {
+		return p, err
 	}
-	if seal {
-		p.Seal(sp, state)
+	p.Seal(sp, state)
+	if err := savePlan(out, p, sp, a.stateDirectory(sp.Dir)); err != nil {
+		return nil, fmt.Errorf("save the plan: %w", err)
 	}
 	return p, nil
-}
-
-func (a *app) observe(ctx context.Context, sp *spec.Spec, store *files.Store) (*reconcile.State, error) {
-	state, err := reconcile.Observe(ctx, sp, a.backends(store))
-	for _, n := range store.Notices() {
-		view.Notice(a.stderr, n.Message)
-	}
-	return state, err
-}
-
-func savePlan(path string, p *reconcile.Plan) error {
-	data, err := json.MarshalIndent(p, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(path, append(data, '\n'), 0o600); err != nil {
-		return fmt.Errorf("save the plan: %w", err)
-	}
-	return nil
 }
 
 func loadPlan(path string) (*reconcile.Plan, error) {

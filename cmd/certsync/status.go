@@ -30,15 +30,7 @@ Nothing is changed. The exit code is 1 only if something could not be read.`,
 }
 
 func (a *app) status(ctx context.Context, names []string, format string) error {
-	sp, err := a.load()
-	if err != nil {
-		return err
-	}
-	store, err := a.openStore(sp)
-	if err != nil {
-		return err
-	}
-	state, err := a.observe(ctx, sp, store)
+	sp, _, state, err := a.look(ctx)
 	if err != nil {
 		return err
 	}

@@ -21,15 +21,7 @@ import (
 // plan does not do is to validate the chain as a peer would, for each name and
 // usage.
 func (a *app) verifySpec(ctx context.Context, names []string, json bool) error {
-	sp, err := a.load()
-	if err != nil {
-		return err
-	}
-	store, err := a.openStore(sp)
-	if err != nil {
-		return err
-	}
-	state, err := a.observe(ctx, sp, store)
+	sp, store, state, err := a.look(ctx)
 	if err != nil {
 		return err
 	}
