@@ -23,6 +23,9 @@ type Options struct {
 	// ${host.ip}: part is name, fqdn or ip. Nil asks the operating system. It is
 	// called only for a part that a spec uses.
 	Host func(part string) (string, error)
+	// StateDir, if set, returns the state directory for a spec whose first file
+	// is in dir; nothing may be written there.
+	StateDir func(dir string) string
 }
 
 // Load reads the files, and the *.yaml and *.yml files of the directories, that
@@ -99,6 +102,8 @@ type loader struct {
 	problems []Problem
 	warnings []Problem
 
+	stateDir func(dir string) string
+
 	env  *environment
 	root *scope // outside certificates
 
@@ -128,10 +133,11 @@ func newLoader(opt Options) *loader {
 		env.host = thisHost
 	}
 	return &loader{
-		spec: &Spec{index: map[ID]*Certificate{}},
-		env:  env,
-		root: &scope{env: env},
-		vars: newSection(), defaults: newSection(), profiles: newSection(), issuers: newSection(),
+		spec:     &Spec{index: map[ID]*Certificate{}},
+		stateDir: opt.StateDir,
+		env:      env,
+		root:     &scope{env: env},
+		vars:     newSection(), defaults: newSection(), profiles: newSection(), issuers: newSection(),
 		profileDefs:   map[string]layerDef{},
 		templates:     map[string]*draft{},
 		issuerByName:  map[string]*issuer{},

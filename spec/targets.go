@@ -52,7 +52,9 @@ type targets struct {
 	claims map[string]claim // by resolved path
 	inodes map[inode]claim  // of targets that have several names
 	dirs   map[string]directoryState
-	inside map[string]claim // for a directory: the claim that it is or lies in
+	// stateDir is absolute; empty if it is not known.
+	stateDir string
+	inside   map[string]claim // for a directory: the claim that it is or lies in
 }
 
 // directoryState is what is known about a directory.
@@ -77,9 +79,23 @@ func (d *loader) checkTargets() {
 	for path, pos := range d.passwordFiles {
 		t.claim(path, claim{other: fmt.Sprintf("the password file stated at %s", pos)})
 	}
+	if d.stateDir != nil {
+		if dir, err := filepath.Abs(d.stateDir(d.spec.Dir)); err == nil {
+			t.claim(dir, claim{other: theStateDir})
+			t.stateDir = dir
+		}
+	}
 	t.each(func(c claim) { t.claim(c.path(), c) })
 	t.each(t.checkInside)
+	if t.stateDir != "" {
+		if outer, ok := t.containing(t.directory(filepath.Dir(t.stateDir)).resolved); ok && outer.cert != nil {
+			t.problem(outer, "the state directory %s lies inside %s", t.stateDir, outer.path())
+		}
+	}
 }
+
+// theStateDir is what a claim says that is not on a file but on all below it.
+const theStateDir = "the state directory"
 
 // each calls f for every file, and once for every directory set.
 func (t *targets) each(f func(claim)) {
@@ -189,6 +205,8 @@ func (t *targets) directory(path string) directoryState {
 func (t *targets) checkInside(c claim) {
 	outer, ok := t.containing(t.directory(filepath.Dir(c.path())).resolved)
 	switch {
+	case ok && outer.other == theStateDir:
+		t.problem(c, "%s lies inside the state directory %s", c.path(), t.stateDir)
 	case !ok || outer.cert == nil:
 	case outer.cert == c.cert && outer.output == c.output:
 	case outer.isSet():

@@ -67,3 +67,40 @@ func TestTargetIsASource(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+func TestTargetInTheStateDirectory(t *testing.T) {
+	dir := write(t, map[string]string{"state/lock": "", "spec.yaml": ""})
+	if err := os.Symlink("state", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ state, output, want string }{
+		{"state", "files: {combined: state/lock}", "certificates.one.files.combined: " + dir + "/state/lock lies inside the state directory " + dir + "/state"},
+		{"state", "files: {combined: x/../state/records/deep/x.pem}", "lies inside the state directory"},
+		{"state", "files: {combined: link/x.pem}", "lies inside the state directory"},
+		{"link", "files: {combined: state/x.pem}", "lies inside the state directory"},
+		{"link", "files: {combined: link/x.pem}", "lies inside the state directory"},
+		{"new", "files: {combined: new/sub/x.pem}", "lies inside the state directory"},
+		{"state", "directory: state", "state is the state directory"},
+		{"state", "files: {combined: link}", "link is the state directory"},
+		{"state", "directory: state/set", "lies inside the state directory"},
+		{"new/state", "directory: new", "the state directory " + dir + "/new/state lies inside " + dir + "/new"},
+		{"state", "files: {combined: state.pem}", ""},
+		{"", "files: {combined: state/lock}", ""},
+	} {
+		text := "apiVersion: certsync/v1\n" + rootCA + "certificates:\n  one: {issuer: root, commonName: x, " + test.output + "}\n"
+		if err := os.WriteFile(filepath.Join(dir, "spec.yaml"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var opt Options
+		if test.state != "" {
+			opt.StateDir = func(specDir string) string { return filepath.Join(specDir, test.state) }
+		}
+		_, err := Load([]string{filepath.Join(dir, "spec.yaml")}, opt)
+		switch {
+		case test.want == "" && err != nil:
+			t.Errorf("%s, state in %q: %v", test.output, test.state, err)
+		case test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n")):
+			t.Errorf("%s, state in %q: error %v, want %q", test.output, test.state, err, test.want)
+		}
+	}
+}

@@ -90,7 +90,7 @@ func (a *app) load() (*spec.Spec, error) {
 		}
 		set[name] = value
 	}
-	sp, err := spec.Load(paths, spec.Options{Set: set})
+	sp, err := spec.Load(paths, spec.Options{Set: set, StateDir: a.stateDirectory})
 	if err != nil {
 		if len(a.specs) == 0 && errors.Is(err, os.ErrNotExist) {
 			return nil, withHint(fmt.Errorf("no spec: neither certsync.yaml here nor %s exists", systemSpec), "write one with certsync init, or name one with -f PATH")
