@@ -27,6 +27,9 @@ func (d *loader) loadCertificates() (ok bool) {
 		}
 		entries, _ := d.entries(v)
 		v.node.Content = nil
+		if !d.countCertificates(entries) {
+			return true
+		}
 		for j, e := range entries {
 			if d.full {
 				return true
@@ -38,6 +41,29 @@ func (d *loader) loadCertificates() (ok bool) {
 				d.declared(e)
 			}
 			entries[j] = entry{}
+		}
+	}
+	return true
+}
+
+// maxCertificates bounds the leaves of a spec: five times what it is made for.
+var maxCertificates = 500_000
+
+// countCertificates counts what entries come to before any of it is made, and
+// tells whether it is allowed.
+func (d *loader) countCertificates(entries []entry) bool {
+	for _, e := range entries {
+		n := 1
+		if items, ok := peek(e.value, "forEach"); ok {
+			n = len(items.node.Content)
+			if items.node.Kind == yaml.MappingNode {
+				n /= 2
+			}
+		}
+		if d.declaredCount += n; d.declaredCount > maxCertificates {
+			d.full = true
+			d.hinted(e.key, "divide it into several specs", "with this the spec has more than %d certificates", maxCertificates)
+			return false
 		}
 	}
 	return true

@@ -120,8 +120,9 @@ type loader struct {
 
 	passwordFiles map[string]Position
 
-	size, visits int
-	full         bool
+	size, visits  int
+	declaredCount int // of certificates, with forEach
+	full          bool
 }
 
 func newLoader(opt Options) *loader {

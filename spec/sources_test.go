@@ -257,3 +257,48 @@ certificates:
 		}
 	}
 }
+
+func TestTooManyCertificates(t *testing.T) {
+	defer func(n int) { maxCertificates = n }(maxCertificates)
+	maxCertificates = 12
+	items := func(n int) string {
+		return "[" + strings.TrimSuffix(strings.Repeat("x, ", n), ", ") + "]"
+	}
+	for _, test := range []struct {
+		certificates, at string
+	}{
+		{"  a: {}\n  b: {forEach: " + items(12) + "}\n", "certificates.b"},
+		{"  a: {forEach: &i " + items(6) + "}\n  b: {forEach: *i}\n  c: {forEach: *i}\n", "certificates.c"},
+		{"  a: {forEach: {" + strings.Repeat("x: y, ", 13) + "}}\n", "certificates.a"},
+		{strings.Repeat("  a: {}\n", 12), ""}, // a name counts once
+	} {
+		_, err := loadText([]byte("apiVersion: certsync/v1\n"+rootCA+"certificates:\n"+test.certificates), true)
+		const message = "with this the spec has more than 12 certificates"
+		if err == nil || strings.Contains(err.Error(), message) != (test.at != "") ||
+			test.at != "" && !strings.Contains(err.Error(), test.at+": "+message) {
+			t.Errorf("%s\n%v", test.certificates, err)
+		}
+	}
+}
+
+// TestBomb is a small file that asks for four million certificates.
+func TestBomb(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("apiVersion: certsync/v1\n" + rootCA + "certificates:\n")
+	for i := range 2000 {
+		list := "*i"
+		if i == 0 {
+			list = "&i ["
+			for j := range 2000 {
+				list += fmt.Sprint("x", j, ", ")
+			}
+			list += "]"
+		}
+		fmt.Fprintf(&b, "  c%d-${each.key}: {issuer: root, forEach: %s, commonName: x, files: {combined: \"${certificate.name}\"}}\n", i, list)
+	}
+	s, err := loadText([]byte(b.String()), false)
+	var problems Problems
+	if s != nil || !errors.As(err, &problems) || len(problems) != 1 || problems[0].Path != "certificates.c250-${each.key}" {
+		t.Errorf("problems: %v", err)
+	}
+}
