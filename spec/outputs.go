@@ -3,8 +3,10 @@ package spec
 import (
 	"io/fs"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 )
@@ -83,14 +85,25 @@ func (d *loader) path(v value) string {
 	switch {
 	case !ok:
 		return ""
-	case strings.ContainsRune(s, 0):
-		d.problem(v, "a path cannot hold a NUL byte")
+	case strings.ContainsFunc(s, unicode.IsControl):
+		d.problem(v, "a path cannot hold control characters, is %q", shorten(s))
 		return ""
+	case s[0] == '~':
+		d.hinted(v, "write ${env.HOME}, or ./~ for a name that starts so", "~ does not stand for a home directory, in %q", shorten(s))
+		return ""
+	}
+	if name := shellVariable.FindString(v.node.Value); name != "" {
+		d.warn(v, "%s is taken literally; write ${env.%s} for the environment variable", name, name[1:])
+	}
+	switch {
 	case filepath.IsAbs(s):
 		return filepath.Clean(s)
 	}
 	return filepath.Join(v.src.dir, s)
 }
+
+// shellVariable is what a shell would expand.
+var shellVariable = regexp.MustCompile(`\$[A-Za-z_][A-Za-z0-9_]*`)
 
 func (d *loader) mode(v value) fs.FileMode {
 	const hint = `write mode: "0640"`
