@@ -36,16 +36,7 @@ func TestKilled(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "certsync.yaml"), []byte(killSpec), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	certsync := func(args ...string) *exec.Cmd {
-		cmd := exec.Command(self, args...)
-		cmd.Args[0] = "certsync" // by which TestMain tells what to be
-		cmd.Dir = dir
-		return cmd
-	}
+	certsync := func(args ...string) *exec.Cmd { return selfCommand(t, dir, args...) }
 	if out, err := certsync("apply", "--yes").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
