@@ -207,6 +207,9 @@ func (a *applier) prepare(ctx context.Context, t *task) {
 	if err == nil {
 		t.staged, err = a.Store.Stage(ctx, t.set)
 	}
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", ErrNotStarted, context.Cause(ctx)) // given up half-way: nothing is left of it
+	}
 	t.result.Err = err
 }
 

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -133,7 +134,7 @@ func (d *diskDir) SyncFS() error {
 func (d *diskDir) Close() error { return d.err("close", "", closeFD(d.fd)) }
 
 func (d *diskDir) Lock(name string, info []byte) (func() error, []byte, error) {
-	for {
+	for attempt := 0; ; attempt++ {
 		fd, err := open(d.fd, name, unix.O_RDWR|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 		if err != nil {
 			return nil, nil, d.err("open", name, err)
@@ -143,6 +144,14 @@ func (d *diskDir) Lock(name string, info []byte) (func() error, []byte, error) {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			holder := make([]byte, 4096)
 			n, _ := f.Read(holder)
+			if n <= 0 && attempt < 50 {
+				// Whoever has it is about to say who it is, or has just let go.
+				if err := f.Close(); err != nil {
+					return nil, nil, err
+				}
+				time.Sleep(2 * time.Millisecond)
+				continue
+			}
 			return nil, holder[:max(n, 0)], errors.Join(d.err("lock", name, ErrLocked), f.Close())
 		}
 		if err != nil {
