@@ -71,7 +71,8 @@ type outcome struct {
 	cert     *spec.Certificate
 	unsure   bool      // whether its certificate chains to its own issuer's
 	newCert  bool      // another certificate, maybe of the same key
-	newKey   bool      // what it signed so far no longer counts
+	newKey   bool      // what it signed so far no longer counts: its key or its name is another
+	renamed  bool      // it is the name alone
 	notAfter time.Time // of the certificate that it will have
 	err      error     // why it cannot sign
 	hint     string
@@ -210,6 +211,8 @@ func (d *differ) issuerReasons(c *spec.Certificate, st *CertState, issuer *outco
 	switch {
 	case issuer == nil && st.IssuerErr != nil:
 		return changed("the certificate is not self-signed")
+	case issuer != nil && issuer.renamed:
+		return changed(fmt.Sprintf("issuer %q gets another name", c.Issuer))
 	case issuer != nil && issuer.newKey:
 		return changed(fmt.Sprintf("issuer %q gets a new key", c.Issuer))
 	case st.IssuerErr != nil:
@@ -311,7 +314,10 @@ func (d *differ) outcome(c *spec.Certificate, st *CertState, it *Item, in bool) 
 	case it.err != nil && (st.Leaf == nil || !st.Match):
 		o.err, o.hint = it.err, it.Hint
 	case it.Action.Issues() && in:
-		o.newCert, o.newKey = true, it.NewKey || st.Leaf != nil && !st.Match || it.subjectChanges()
+		o.newCert, o.newKey = true, it.NewKey || st.Leaf != nil && !st.Match
+		if !o.newKey && it.subjectChanges() {
+			o.newKey, o.renamed = true, true
+		}
 		o.notAfter = d.now.Add(c.Duration)
 		if up != nil && up.notAfter.Before(o.notAfter) {
 			o.notAfter = up.notAfter

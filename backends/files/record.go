@@ -1,12 +1,10 @@
 package files
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -110,22 +108,23 @@ func (s *Store) absolute(path string) string {
 }
 
 func (s *Store) decodeRecord(data []byte) (*reconcile.Record, error) {
-	// First, for a newer version may give other fields another form.
-	var head struct {
-		FormatVersion int `json:"formatVersion"`
-	}
-	if json.Unmarshal(data, &head) == nil && head.FormatVersion > reconcile.RecordVersion {
-		return nil, errNewer
-	}
 	var r reconcile.Record
-	d := json.NewDecoder(bytes.NewReader(data))
-	if err := d.Decode(&r); err != nil {
-		return nil, errors.New("it is not a JSON object of the right form")
+	err := json.Unmarshal(data, &r)
+	if err != nil {
+		// A newer version may give other fields another form.
+		var head struct {
+			FormatVersion int `json:"formatVersion"`
+		}
+		if json.Unmarshal(data, &head) == nil {
+			r.FormatVersion = head.FormatVersion
+		}
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("something follows the JSON object")
-	}
-	if r.FormatVersion < 1 {
+	switch {
+	case r.FormatVersion > reconcile.RecordVersion:
+		return nil, errNewer
+	case err != nil:
+		return nil, errors.New("it is not one JSON object of the right form")
+	case r.FormatVersion < 1:
 		return nil, fmt.Errorf("its format version is %d", r.FormatVersion)
 	}
 	r.Source = s.absolute(r.Source)
