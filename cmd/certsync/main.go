@@ -24,7 +24,7 @@ func run(args []string) int {
 func tuneMemory() {
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetGCPercent(400)
-		debug.SetMemoryLimit(640 << 20)
+		debug.SetMemoryLimit(832 << 20)
 	}
 }
 
