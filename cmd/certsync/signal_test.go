@@ -133,7 +133,7 @@ func TestSignalDuringApply(t *testing.T) {
 	if by != 0 || code != exitFailed {
 		t.Errorf("exit code %d, ended by signal %v", code, by)
 	}
-	if !strings.Contains(p.output.String(), "error: 2 not started: ") {
+	if !strings.Contains(p.output.String(), "error: 3 not started: ") {
 		t.Error(p.output.String())
 	}
 	for _, name := range []string{"ca.crt", "ca.key", "a.crt", "a.key"} {
