@@ -2,6 +2,7 @@ package pki
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -17,13 +18,14 @@ import (
 	"github.com/certsync/certsync/spec"
 )
 
-// NewRequest returns the request for a certificate, with a CSR signed by k.
+// NewRequest returns the request for a certificate, with a CSR signed by k. When
+// crypto/x509 makes a CSR it verifies the signature, so Sign need not do so again.
 func NewRequest(c *spec.Certificate, k *Key, now time.Time) (Request, error) {
 	csr, err := NewCSR(c, k)
 	if err != nil {
 		return Request{}, err
 	}
-	return Request{ID: c.ID, CSR: csr, Usages: c.Usages, Duration: c.Duration, CA: c.CA, Now: now}, nil
+	return Request{ID: c.ID, CSR: csr, Usages: c.Usages, Duration: c.Duration, CA: c.CA, Now: now, proven: sha256.Sum256(csr)}, nil
 }
 
 // Prospective returns the certificate of a CA as far as what it signs refers to
@@ -63,7 +65,7 @@ func NewSuccessor(c *spec.Certificate, k *Key, previous *x509.Certificate, now t
 		return Request{}, err
 	}
 	return Request{ID: c.ID, CSR: csr, Usages: c.Usages, Duration: c.Duration, CA: c.CA, Now: now,
-		SubjectKeyID: previous.SubjectKeyId}, nil
+		SubjectKeyID: previous.SubjectKeyId, proven: sha256.Sum256(csr)}, nil
 }
 
 // NewCSR returns the DER of a PKCS#10 request (RFC 2986) for c, signed by k. It

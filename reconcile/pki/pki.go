@@ -4,6 +4,7 @@
 package pki
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"time"
 
@@ -38,4 +39,7 @@ type Request struct {
 	SubjectKeyID []byte
 	// Now is the time of the request.
 	Now time.Time
+
+	// proven is the digest of a CSR whose signature was verified already.
+	proven [sha256.Size]byte
 }
