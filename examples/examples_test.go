@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,7 +98,7 @@ func TestEveryExample(t *testing.T) {
 }
 
 func TestEveryExampleHasATest(t *testing.T) {
-	tested := map[string]bool{"quickstart": true, "mtls-services": true}
+	tested := map[string]bool{"quickstart": true, "mtls-services": true, "kubernetes-pki": true}
 	entries, err := os.ReadDir(".")
 	if err != nil {
 		t.Fatal(err)
@@ -234,5 +236,83 @@ func TestNameConstraintsHold(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "pki")); err == nil {
 		t.Error("a spec that is wrong made files")
+	}
+}
+
+// TestKubernetesPKI compares the files with those that kubeadm init makes, and has
+// openssl judge them. backends/kubernetes/kubetest runs a control plane on them.
+func TestKubernetesPKI(t *testing.T) {
+	need(t, "openssl")
+	dir := copyOf(t, "kubernetes-pki/certsync.yaml")
+	mustRun(t, dir, certsync, "apply", "--yes")
+
+	const kubeadm = "apiserver apiserver-etcd-client apiserver-kubelet-client ca etcd/ca etcd/healthcheck-client " +
+		"etcd/peer etcd/server front-proxy-ca front-proxy-client sa"
+	const inKubeconfigs = " admin super-admin controller-manager scheduler kubelet-client"
+	var want []string
+	for _, name := range strings.Fields(kubeadm + inKubeconfigs) {
+		want = append(want, name+".crt", name+".key")
+	}
+	var got []string
+	err := filepath.WalkDir(filepath.Join(dir, "pki"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			path, err = filepath.Rel(filepath.Join(dir, "pki"), path)
+			got = append(got, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("the files are\n%s\nwant\n%s", got, want)
+	}
+
+	for _, test := range []struct {
+		ca, names, subject string
+		client, server     bool
+	}{
+		{"ca", "apiserver", "CN=kube-apiserver", false, true},
+		{"ca", "apiserver-kubelet-client", "O=kubeadm:cluster-admins, CN=kube-apiserver-kubelet-client", true, false},
+		{"ca", "admin", "O=kubeadm:cluster-admins, CN=kubernetes-admin", true, false},
+		{"ca", "super-admin", "O=system:masters, CN=kubernetes-super-admin", true, false},
+		{"ca", "controller-manager", "CN=system:kube-controller-manager", true, false},
+		{"ca", "scheduler", "CN=system:kube-scheduler", true, false},
+		{"ca", "kubelet-client", "O=system:nodes, CN=system:node:control-plane-1", true, false},
+		{"front-proxy-ca", "front-proxy-client", "CN=front-proxy-client", true, false},
+		{"etcd/ca", "etcd/server etcd/peer", "CN=control-plane-1", true, true},
+		{"etcd/ca", "etcd/healthcheck-client", "CN=kube-etcd-healthcheck-client", true, false},
+		{"etcd/ca", "apiserver-etcd-client", "CN=kube-apiserver-etcd-client", true, false},
+	} {
+		for _, name := range strings.Fields(test.names) {
+			cert := "pki/" + name + ".crt"
+			subject := mustRun(t, dir, "openssl", "x509", "-in", cert, "-noout", "-subject", "-nameopt", "sep_comma_plus_space")
+			if got := strings.TrimSpace(subject); got != "subject="+test.subject {
+				t.Errorf("%s: %s, want %s", name, got, test.subject)
+			}
+			for purpose, want := range map[string]bool{"sslclient": test.client, "sslserver": test.server} {
+				out, err := command(dir, "openssl", "verify", "-x509_strict", "-CAfile", "pki/"+test.ca+".crt", "-purpose", purpose, cert)
+				if (err == nil) != want {
+					t.Errorf("%s for %s: %v\n%s", name, purpose, err, out)
+				}
+			}
+		}
+	}
+	for _, name := range []string{"-verify_hostname kubernetes.default.svc.cluster.local", "-verify_hostname control-plane-1", "-verify_ip 10.96.0.1", "-verify_ip 192.0.2.10"} {
+		args := append([]string{"verify", "-CAfile", "pki/ca.crt"}, strings.Fields(name)...)
+		mustRun(t, dir, "openssl", append(args, "pki/apiserver.crt")...)
+	}
+
+	// The key that tokens are signed with stays when all certificates are renewed.
+	before := read(t, filepath.Join(dir, "pki/sa.key"))
+	mustRun(t, dir, certsync, "apply", "--yes", "--replace", "certificates.*")
+	if read(t, filepath.Join(dir, "pki/sa.key")) != before {
+		t.Error("the key of the service accounts changed")
+	}
+	public := mustRun(t, dir, "openssl", "x509", "-in", "pki/sa.crt", "-noout", "-pubkey")
+	if mustRun(t, dir, "openssl", "pkey", "-in", "pki/sa.key", "-pubout") != public {
+		t.Error("sa.crt does not hold the public key of sa.key")
 	}
 }
