@@ -24,7 +24,7 @@ quickstart: build ## make a CA, a server and a client certificate, and prove tha
 	@examples/quickstart/run.sh bin/certsync bin/quickstart
 
 .PHONY: test
-test: ## run all tests
+test: control-plane-build ## run all tests
 	@.ci/need openssl curl
 	@.ci/test $(TESTFLAGS) ./...
 
@@ -36,6 +36,17 @@ test-short: ## run the tests that take no time
 test-race: ## run the short tests with the race detector, which needs a C compiler
 	@.ci/need openssl curl cc
 	@CI= CGO_ENABLED=1 .ci/test -race -short $(TESTFLAGS) ./...
+
+# A build of a quarter of an hour, once: too long for go test, which ends a package
+# after ten minutes. Without it, and not in CI, tests that need it are skipped.
+.PHONY: control-plane-build
+control-plane-build: ## build etcd, kube-apiserver and kube-controller-manager, once
+	@$(BUILD) -o bin/control-plane ./backends/kubernetes/kubetest/cmd/control-plane
+	@bin/control-plane -build || [ -z "$$CI" ]
+
+.PHONY: control-plane
+control-plane: control-plane-build ## run a Kubernetes control plane until Ctrl-C, on certificates of certsync's
+	@exec bin/control-plane
 
 .PHONY: lint
 lint: ## run the linters, which also guard the direction of imports
@@ -65,4 +76,4 @@ clean: ## remove what was built
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' Makefile
