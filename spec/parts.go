@@ -19,8 +19,9 @@ import (
 
 // part is a run of certificates with the place where its text begins.
 type part struct {
-	src  *source
-	text []byte
+	src    *source
+	text   []byte
+	column int // of its entries
 }
 
 // minPart is a size from which a part is worth its overhead.
@@ -41,7 +42,7 @@ func (d *loader) addParts(src *source, content []byte) bool {
 	if parts == nil {
 		return false
 	}
-	root := parseMapping(head)
+	root := parseMapping(head, 1)
 	if root == nil {
 		return false
 	}
@@ -83,7 +84,7 @@ func split(src *source, content []byte) (head []byte, parts []part) {
 				indent = spaces
 			}
 			if spaces == indent && pos-begin >= minPart {
-				parts = append(parts, newPart(src, content[begin:pos], beginLine))
+				parts = append(parts, newPart(src, content[begin:pos], beginLine, indent+1))
 				begin, beginLine = pos, line
 			}
 		}
@@ -92,11 +93,11 @@ func split(src *source, content []byte) (head []byte, parts []part) {
 	if len(parts) == 0 {
 		return nil, nil
 	}
-	return content[:at+1], append(parts, newPart(src, content[begin:], beginLine))
+	return content[:at+1], append(parts, newPart(src, content[begin:], beginLine, indent+1))
 }
 
-func newPart(src *source, text []byte, line int) part {
-	return part{&source{file: src.file, dir: src.dir, abs: src.abs, line: line}, text}
+func newPart(src *source, text []byte, line, column int) part {
+	return part{&source{file: src.file, dir: src.dir, abs: src.abs, line: line}, text, column}
 }
 
 // plainLines tells whether lines end as they do here, and only one document is
@@ -110,8 +111,10 @@ func plainLines(content []byte) bool {
 	return !bytes.HasPrefix(content, []byte("---")) && !bytes.HasPrefix(content, []byte("%"))
 }
 
-// parseMapping parses a text that is one mapping; nil if it is not.
-func parseMapping(text []byte) *yaml.Node {
+// parseMapping parses a text that is one mapping in block style whose entries
+// begin at the given column; nil if it is not. What is {} by itself, or has a tag or an anchor of its own, is no run of
+// entries of a larger mapping.
+func parseMapping(text []byte, column int) *yaml.Node {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc, more yaml.Node
 	if err := decodeNode(dec, &doc); err != nil || len(doc.Content) == 0 {
@@ -120,7 +123,7 @@ func parseMapping(text []byte) *yaml.Node {
 	if !errors.Is(decodeNode(dec, &more), io.EOF) {
 		return nil
 	}
-	if root := doc.Content[0]; root.Kind == yaml.MappingNode {
+	if root := doc.Content[0]; root.Kind == yaml.MappingNode && root.Style == 0 && root.Anchor == "" && root.Column == column {
 		return root
 	}
 	return nil
@@ -149,7 +152,7 @@ func parseAhead(batches []batch) (next func() *yaml.Node, stop func()) {
 			case <-done:
 				return
 			}
-			go func() { results[i] <- parseMapping(p.text) }()
+			go func() { results[i] <- parseMapping(p.text, p.column) }()
 		}
 	}()
 	i := 0
