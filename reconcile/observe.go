@@ -130,7 +130,7 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 		// After an error the others are looked at all the same: what a CA's
 		// certificate is matters to others, even if its key cannot be read.
 		seen, leaf, err := o.output(ctx, c, out)
-		s.Err = errors.Join(s.Err, err)
+		s.Err = alsoErr(s.Err, err)
 		s.Outputs[i] = seen
 		if leaf != nil {
 			leaves = append(leaves, leaf)
@@ -168,6 +168,17 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 	return s
 }
 
+// alsoErr puts two errors into one line: it stands behind the certificate's name.
+func alsoErr(first, second error) error {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return fmt.Errorf("%w; %w", first, second)
+}
+
 // former looks for the key and certificate where the record says that they were
 // written by an earlier spec: what has moved is written to its new place, and
 // not issued anew.
@@ -179,7 +190,7 @@ func (o *observer) former(ctx context.Context, c *spec.Certificate, s *CertState
 			}
 			out := spec.Output{Form: rec.Form, Path: rec.Path, Dir: rec.Dir}
 			seen, leaf, err := o.output(ctx, c, out)
-			s.Err = errors.Join(s.Err, err)
+			s.Err = alsoErr(s.Err, err)
 			s.former, s.Outputs = append(s.former, out), append(s.Outputs, seen)
 			if leaf != nil {
 				leaves = append(leaves, leaf)

@@ -180,6 +180,16 @@ func TestReadErrorOfCA(t *testing.T) {
 	}
 }
 
+// Several errors of one certificate are one line, behind its name.
+func TestReadErrorsAreOneLine(t *testing.T) {
+	w := newWorld(t, strings.ReplaceAll(simple, ": web.", ": nope/web."))
+	w.blocked("nope")
+	it := item(t, w.plan(reconcile.Options{}), "certificates.web")
+	if !strings.Contains(it.Error, "files.certificate") || !strings.Contains(it.Error, "files.privateKey") || strings.Contains(it.Error, "\n") {
+		t.Errorf("got %q", it.Error)
+	}
+}
+
 // What may be intact, but cannot be read, is not malformed.
 func TestUnsupportedFormsAreNotReplaced(t *testing.T) {
 	openssl, err := exec.LookPath("openssl")

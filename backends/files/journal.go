@@ -230,17 +230,9 @@ func (s *Store) journalName(ext string) string {
 
 // journalFiles lists the journal, sorted. A journal that is not there is empty.
 func (s *Store) journalFiles() ([]string, error) {
-	d, err := s.fs.OpenDir(s.path(journalDir))
-	if isAbsent(err) || isNotDir(err) {
-		return nil, nil
-	}
+	names, err := s.list(s.path(journalDir))
 	if err != nil {
-		return nil, stateError(s.dir, err)
-	}
-	defer closeQuietly(d)
-	names, err := d.Names()
-	if err != nil {
-		return nil, stateError(s.dir, err)
+		return nil, err
 	}
 	slices.Sort(names)
 	return names, nil
