@@ -113,6 +113,15 @@ type canonicalOutput struct {
 	Mode  uint32 `json:"mode,omitempty"`
 	Owner string `json:"owner,omitempty"`
 	Group string `json:"group,omitempty"`
+
+	Keystore *canonicalKeystore `json:"keystore,omitempty"`
+}
+
+type canonicalKeystore struct {
+	Alias        string  `json:"alias,omitempty"`
+	Profile      Profile `json:"profile,omitempty"`
+	PasswordFile string  `json:"passwordFile,omitempty"`
+	PasswordEnv  string  `json:"passwordEnv,omitempty"`
 }
 
 func (c *Certificate) canonical() *canonicalCertificate {
@@ -139,7 +148,13 @@ func (c *Certificate) canonical() *canonicalCertificate {
 	}
 	n.Outputs = make([]canonicalOutput, len(c.Outputs))
 	for i, o := range c.Outputs {
-		n.Outputs[i] = canonicalOutput{o.Form, o.Path, o.Dir, uint32(o.Mode), o.Owner, o.Group}
+		n.Outputs[i] = canonicalOutput{Form: o.Form, Path: o.Path, Dir: o.Dir, Mode: uint32(o.Mode), Owner: o.Owner, Group: o.Group}
+		if k := o.Keystore; k != nil {
+			n.Outputs[i].Keystore = &canonicalKeystore{Alias: k.Alias, Profile: k.Profile}
+			if p := k.Password; p != nil {
+				n.Outputs[i].Keystore.PasswordFile, n.Outputs[i].Keystore.PasswordEnv = p.File, p.Env
+			}
+		}
 	}
 	return n
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -92,7 +93,7 @@ func TestDigestCoversEverything(t *testing.T) {
 			v.SetZero()
 		case reflect.Pointer:
 			v.Set(reflect.New(v.Type().Elem()))
-			if path != ".PrivateKey.Password" { // which one that refers to nothing is not
+			if !strings.HasSuffix(path, ".Password") { // which one that refers to nothing is not
 				check()
 			}
 			walk(whole, v.Elem(), path)

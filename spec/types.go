@@ -194,10 +194,47 @@ const (
 	FormPrivateKey  Form = "privateKey"
 	FormCA          Form = "ca"       // the trust anchor
 	FormCombined    Form = "combined" // the key, then the full chain
+
+	// The keystores hold the key, the full chain and the trust anchor. They stand
+	// beside files, under keys of their own.
+	FormPKCS12 Form = "pkcs12" // RFC 7292
+	FormJKS    Form = "jks"    // Java's own format
 )
 
 // HoldsKey tells whether outputs of the form hold a private key.
-func (f Form) HoldsKey() bool { return f == FormPrivateKey || f == FormCombined }
+func (f Form) HoldsKey() bool {
+	return f == FormPrivateKey || f == FormCombined || f.IsKeystore()
+}
+
+// HoldsLeaf tells whether outputs of the form hold the certificate.
+func (f Form) HoldsLeaf() bool {
+	return f == FormCertificate || f == FormFullChain || f == FormCombined || f.IsKeystore()
+}
+
+// IsKeystore tells whether outputs of the form are keystores.
+func (f Form) IsKeystore() bool { return f == FormPKCS12 || f == FormJKS }
+
+// Profile is how a PKCS#12 file is encrypted.
+type Profile string
+
+// The profiles, named as go-pkcs12 names them.
+const (
+	ProfileModern2023   Profile = "Modern2023"   // AES-256 and SHA-256, as openssl 3 and Java 12 read it
+	ProfileModern2026   Profile = "Modern2026"   // as before, with PBMAC1 (RFC 9579)
+	ProfileLegacyDES    Profile = "LegacyDES"    // 3DES and SHA-1
+	ProfileLegacyRC2    Profile = "LegacyRC2"    // RC2 with 40 bits for certificates, 3DES and SHA-1
+	ProfilePasswordless Profile = "Passwordless" // neither encrypted nor authenticated
+)
+
+// Keystore is what only the outputs that are keystores have.
+type Keystore struct {
+	// Alias is the name of the entry with the key, friendlyName in PKCS#12.
+	Alias string
+	// Profile is for PKCS#12 only.
+	Profile Profile
+	// Password refers to the password; nil for a PKCS#12 file without one.
+	Password *SecretRef
+}
 
 // Output is one file that a certificate is written to.
 type Output struct {
@@ -211,14 +248,19 @@ type Output struct {
 	Mode fs.FileMode
 	// Owner and Group are names or decimal numbers; empty for what the process has.
 	Owner, Group string
-	Pos          Position
+	// Keystore is set for the forms that are keystores.
+	Keystore *Keystore `json:",omitempty"`
+	Pos      Position
 }
 
-// Field returns the output's place under its certificate: files.privateKey, or
-// directory/tls.key for a member of a directory set.
+// Field returns the output's place under its certificate: files.privateKey,
+// pkcs12, or directory/tls.key for a member of a directory set.
 func (o Output) Field() string {
 	if o.Dir != "" {
 		return "directory/" + o.Path[len(o.Dir)+1:]
+	}
+	if o.Form.IsKeystore() {
+		return string(o.Form)
 	}
 	return "files." + string(o.Form)
 }

@@ -114,6 +114,44 @@ func FuzzDecryptPKCS8(f *testing.F) {
 	})
 }
 
+// fuzzKeystore seeds a target for one form of keystores.
+func fuzzKeystore(f *testing.F, form spec.Form, profiles ...spec.Profile) {
+	seeds(f)
+	m := keystoreMaterial(f, spec.ECDSA, 256)
+	for _, profile := range profiles {
+		password := []byte("changeit")
+		if profile == spec.ProfilePasswordless {
+			password = nil
+		}
+		f.Add(encodeKeystore(f, form, m, KeystoreOptions{"a", profile, password}))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, password := range []string{"changeit", ""} {
+			store, err := parseKeystore(form, data, secret(password), 10_000)
+			if err != nil {
+				continue
+			}
+			e, err := store.Entry()
+			if err != nil || len(e.Chain) == 0 || !e.Key.Matches(e.Chain[0]) {
+				continue
+			}
+			m := Material{Key: e.Key, Chain: e.Chain, Anchor: e.Chain[0]}
+			again, err := EncodeKeystore(form, m, KeystoreOptions{e.Alias, spec.ProfileModern2023, []byte("changeit")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			store, err = ParseKeystore(form, again, secret("changeit"))
+			if err != nil || len(store.Keys) != 1 || store.Keys[0].Key.Fingerprint() != e.Key.Fingerprint() {
+				t.Fatalf("written and read again: %v", err)
+			}
+		}
+	})
+}
+
+func FuzzParsePKCS12(f *testing.F) { fuzzKeystore(f, spec.FormPKCS12, allProfiles...) }
+
+func FuzzParseJKS(f *testing.F) { fuzzKeystore(f, spec.FormJKS, "") }
+
 func FuzzCRLs(f *testing.F) {
 	seeds(f)
 	root := forge(f, "root", nil, nil)

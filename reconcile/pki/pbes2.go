@@ -85,6 +85,11 @@ func decryptPKCS8(der, password []byte, iterationLimit int) ([]byte, error) {
 	if !enc.Algorithm.Algorithm.Equal(oidPBES2) {
 		return nil, unsupported("a private key encrypted with algorithm %v is not supported: use PBES2", enc.Algorithm.Algorithm)
 	}
+	return decryptPBES2(enc, password, iterationLimit)
+}
+
+// decryptPBES2 is decryptPKCS8 for what is known to be encrypted with PBES2.
+func decryptPBES2(enc encryptedKey, password []byte, iterationLimit int) ([]byte, error) {
 	var params pbes2Params
 	if err := unmarshal(enc.Algorithm.Parameters.FullBytes, &params); err != nil {
 		return nil, fmt.Errorf("malformed encrypted private key: PBES2: %w", err)
@@ -94,12 +99,18 @@ func decryptPKCS8(der, password []byte, iterationLimit int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return decryptCBC(block, iv, enc.Data)
+}
+
+// decryptCBC decrypts and takes the padding off (RFC 8018, section 6.1.2). Wrong
+// padding is an error that wraps ErrPassword.
+func decryptCBC(block cipher.Block, iv, data []byte) ([]byte, error) {
 	size := block.BlockSize()
-	if len(enc.Data) == 0 || len(enc.Data)%size != 0 {
+	if len(data) == 0 || len(data)%size != 0 {
 		return nil, errors.New("malformed encrypted private key: not a whole number of blocks")
 	}
-	plain := make([]byte, len(enc.Data))
-	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, enc.Data)
+	plain := make([]byte, len(data))
+	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, data)
 	pad := int(plain[len(plain)-1])
 	if pad == 0 || pad > size || !bytes.HasSuffix(plain, bytes.Repeat([]byte{byte(pad)}, pad)) {
 		return nil, errWrongPassword
@@ -162,6 +173,14 @@ func pbes2Key(kdf pkix.AlgorithmIdentifier, password []byte, size, iterationLimi
 
 // encryptPKCS8 returns an EncryptedPrivateKeyInfo around a PrivateKeyInfo.
 func encryptPKCS8(der, password []byte, iterations int) ([]byte, error) {
+	enc, err := encryptPBES2(der, password, iterations)
+	if err != nil {
+		return nil, err
+	}
+	return asn1.Marshal(enc)
+}
+
+func encryptPBES2(data, password []byte, iterations int) (encryptedKey, error) {
 	var salt, iv [16]byte
 	_, _ = rand.Read(salt[:]) // never fails
 	_, _ = rand.Read(iv[:])
@@ -173,35 +192,39 @@ func encryptPKCS8(der, password []byte, iterations int) ([]byte, error) {
 		PRF:        pkix.AlgorithmIdentifier{Algorithm: oidHMACWithSHA256, Parameters: null},
 	})
 	if err != nil {
-		return nil, err
+		return encryptedKey{}, err
 	}
 	vector, err := asn1.Marshal(iv[:])
 	if err != nil {
-		return nil, err
+		return encryptedKey{}, err
 	}
 	params, err := asn1.Marshal(pbes2Params{
 		KDF:    pkix.AlgorithmIdentifier{Algorithm: oidPBKDF2, Parameters: asn1.RawValue{FullBytes: kdf}},
 		Cipher: pkix.AlgorithmIdentifier{Algorithm: oidAES256CBC, Parameters: asn1.RawValue{FullBytes: vector}},
 	})
 	if err != nil {
-		return nil, err
+		return encryptedKey{}, err
 	}
 
 	key, err := pbkdf2.Key(sha256.New, string(password), salt[:], iterations, 32)
 	if err != nil {
-		return nil, err
+		return encryptedKey{}, err
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, err
+		return encryptedKey{}, err
 	}
-	pad := aes.BlockSize - len(der)%aes.BlockSize
-	data := append(bytes.Clone(der), bytes.Repeat([]byte{byte(pad)}, pad)...)
-	cipher.NewCBCEncrypter(block, iv[:]).CryptBlocks(data, data)
-	return asn1.Marshal(encryptedKey{
+	return encryptedKey{
 		Algorithm: pkix.AlgorithmIdentifier{Algorithm: oidPBES2, Parameters: asn1.RawValue{FullBytes: params}},
-		Data:      data,
-	})
+		Data:      encryptCBC(block, iv[:], data),
+	}, nil
+}
+
+func encryptCBC(block cipher.Block, iv, plain []byte) []byte {
+	pad := block.BlockSize() - len(plain)%block.BlockSize()
+	data := append(bytes.Clone(plain), bytes.Repeat([]byte{byte(pad)}, pad)...)
+	cipher.NewCBCEncrypter(block, iv).CryptBlocks(data, data)
+	return data
 }
 
 // unmarshal is asn1.Unmarshal for input that must hold nothing else.

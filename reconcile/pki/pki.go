@@ -1,6 +1,7 @@
 // Package pki makes, reads and compares keys, requests, certificates and
 // chains. It does no I/O and reads no clock: bytes and times come in, bytes and
-// verdicts go out. All cryptography is that of the standard library.
+// verdicts go out. All cryptography is that of the standard library, but for RC2,
+// which only old PKCS#12 files are encrypted with.
 package pki
 
 import (
