@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -25,11 +24,12 @@ func (a *app) inspectCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "inspect FILE…",
-		Short: "Show what is in certificate, request, key and CRL files",
+		Short: "Show what is in certificate, request, key, CRL and keystore files",
 		Long: `Show what is in files, in PEM or DER: certificates, certificate requests, keys and
-CRLs; - is standard input. Of a private key the type is shown, and which of the
-certificates and requests given it belongs to, never the key. An encrypted one is
-looked into with --password-file or --password-env.`,
+CRLs, and keystores in PKCS#12 and JKS; - is standard input. Of a private key the
+type is shown, and which of the certificates and requests given it belongs to,
+never the key. What is encrypted is looked into with --password-file or
+--password-env.`,
 		Example: "  certsync inspect web.crt web.key\n  openssl s_client -connect www.example.com:443 </dev/null | certsync inspect -",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -46,8 +46,8 @@ looked into with --password-file or --password-env.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&format, "output", "o", "text", "text or json")
-	flags.StringVar(&password.File, "password-file", "", "read the password of encrypted keys from `FILE`")
-	flags.StringVar(&password.Env, "password-env", "", "take the password of encrypted keys from the environment variable `NAME`")
+	flags.StringVar(&password.File, "password-file", "", "read the password of encrypted keys and keystores from `FILE`")
+	flags.StringVar(&password.Env, "password-env", "", "take the password of encrypted keys and keystores from the environment variable `NAME`")
 	cmd.MarkFlagsMutuallyExclusive("password-file", "password-env")
 	return cmd
 }
@@ -100,11 +100,6 @@ func (a *app) inspectFile(path string, password func() ([]byte, error)) ([]pki.I
 	switch {
 	case err == nil:
 		return items, nil
-	case isPKCS12(data):
-		return nil, withHint(fmt.Errorf("inspect %s: PKCS#12 is not supported by this version", path),
-			"openssl pkcs12 -in FILE -nodes shows it")
-	case isKeystore(data):
-		return nil, fmt.Errorf("inspect %s: Java keystores are not supported by this version", path)
 	case errors.Is(err, pki.ErrPassword) && password == nil:
 		return nil, withHint(fmt.Errorf("inspect %s: %w", path, err), "give the password with --password-file or --password-env")
 	}
@@ -156,18 +151,4 @@ func isEndpoint(s string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
-}
-
-// isPKCS12 tells a PKCS#12 file (RFC 7292, section 4) by its first fields, which
-// may be in BER: a sequence, version 3, and a content type of PKCS#7.
-func isPKCS12(data []byte) bool {
-	head := data[:min(len(data), 64)]
-	version := bytes.Index(head, []byte{0x02, 0x01, 0x03, 0x30})
-	contentType := bytes.Index(head, []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07})
-	return len(head) > 0 && head[0] == 0x30 && version > 0 && contentType > version
-}
-
-// isKeystore tells a Java keystore by its magic number, JKS or JCEKS.
-func isKeystore(data []byte) bool {
-	return bytes.HasPrefix(data, []byte{0xfe, 0xed, 0xfe, 0xed}) || bytes.HasPrefix(data, []byte{0xce, 0xce, 0xce, 0xce})
 }

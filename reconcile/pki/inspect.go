@@ -20,7 +20,13 @@ type Item struct {
 	PrivateKey  *PrivateKeyInfo  `json:"privateKey,omitempty"`
 	PublicKey   *PublicKeyInfo   `json:"publicKey,omitempty"`
 	CRL         *CRLInfo         `json:"crl,omitempty"`
+	Keystore    *KeystoreInfo    `json:"keystore,omitempty"`
 	PEMType     string           `json:"pemType,omitempty"` // of an ItemOther
+	// Alias is the name of what stands in a keystore; it may be empty there.
+	Alias string `json:"alias,omitempty"`
+	// Trusted marks a certificate that Java takes for a trust anchor, by the
+	// keystore that it is in.
+	Trusted bool `json:"trusted,omitempty"`
 }
 
 // The types of Items.
@@ -30,7 +36,8 @@ const (
 	ItemPrivateKey  = "private key"
 	ItemPublicKey   = "public key"
 	ItemCRL         = "CRL"
-	ItemOther       = "other" // a PEM block that is none of these
+	ItemKeystore    = "keystore" // what is in it follows
+	ItemOther       = "other"    // a PEM block that is none of these
 )
 
 // CertificateInfo is what is in a certificate, for people and JSON.
@@ -64,6 +71,15 @@ type NamesInfo struct {
 	Usages         []spec.Usage `json:"usages,omitempty"`     // unknown ones as dotted OIDs
 	IsCA           bool         `json:"isCA"`
 	PathLen        *int         `json:"pathLen,omitempty"`
+}
+
+// KeystoreInfo is what is known of a keystore as a whole.
+type KeystoreInfo struct {
+	Format string `json:"format"` // PKCS#12 or JKS
+	// Profile is how a PKCS#12 file is encrypted; empty if no profile has it so.
+	Profile spec.Profile `json:"profile,omitempty"`
+	Keys    int          `json:"keys"`
+	Trusted int          `json:"trusted"`
 }
 
 // RequestInfo is what is in a certificate request.
@@ -118,10 +134,13 @@ type ExtensionInfo struct {
 	Critical bool   `json:"critical,omitempty"`
 }
 
-// Inspect decodes all that is in data: PEM, or one thing in DER. password is as
-// in ParseKey, but a key whose password is not to be had is shown as encrypted.
-// What is cut off or malformed is an error, and so is data without anything.
+// Inspect decodes all that is in data: PEM, a keystore, or one thing in DER.
+// password is as in ParseKey, but a key whose password is not to be had is shown as
+// encrypted; a keystore does not open without. What is cut off or malformed is an error, and so is data without anything.
 func Inspect(data []byte, password func() ([]byte, error)) ([]Item, error) {
+	if form := IsKeystore(data); form != "" {
+		return inspectKeystore(form, data, password)
+	}
 	if isDER(data) {
 		item, err := inspectDER(data, password)
 		if err != nil {
@@ -198,6 +217,32 @@ func inspectKey(block *pem.Block, password func() ([]byte, error)) (Item, error)
 		key.PublicKey = &PublicKeyInfo{string(info.Algorithm), info.Size, info.Fingerprint}
 	}
 	return Item{Type: ItemPrivateKey, PrivateKey: key}, nil
+}
+
+// inspectKeystore returns the keystore, then each key with its chain, then the
+// certificates that belong to none.
+func inspectKeystore(form spec.Form, data []byte, password func() ([]byte, error)) ([]Item, error) {
+	store, err := ParseKeystore(form, data, password)
+	if err != nil {
+		return nil, err
+	}
+	info := &KeystoreInfo{Format: "PKCS#12", Profile: store.Profile, Keys: len(store.Keys), Trusted: len(store.Trusted)}
+	if form == spec.FormJKS {
+		info.Format = "JKS"
+	}
+	items := []Item{{Type: ItemKeystore, Keystore: info}}
+	for _, k := range store.Keys {
+		public := PublicKeyInfo{string(k.Key.Algorithm()), k.Key.Size(), k.Key.Fingerprint()}
+		items = append(items, Item{Type: ItemPrivateKey, Alias: k.Alias,
+			PrivateKey: &PrivateKeyInfo{Encoding: spec.PKCS8, Encrypted: store.Profile != spec.ProfilePasswordless, PublicKey: &public}})
+		for _, cert := range k.Chain {
+			items = append(items, Item{Type: ItemCertificate, Alias: k.Alias, Certificate: NewCertificateInfo(cert)})
+		}
+	}
+	for i, c := range append(store.Trusted[:len(store.Trusted):len(store.Trusted)], store.Others...) {
+		items = append(items, Item{Type: ItemCertificate, Alias: c.Alias, Trusted: i < len(store.Trusted), Certificate: NewCertificateInfo(c.Cert)})
+	}
+	return items, nil
 }
 
 func inspectPublicKey(der []byte) (Item, error) {

@@ -134,7 +134,16 @@ func (s sheet) painted(label, value string) {
 func (s sheet) lines(label string, values []string) { s.line(label, strings.Join(values, ", ")) }
 
 func (s sheet) item(it *InspectedItem, others bool) {
+	s.line("alias", it.Alias)
+	if it.Trusted {
+		s.line("trusted", "yes, as a CA entry")
+	}
 	switch {
+	case it.Keystore != nil:
+		s.line("format", it.Keystore.Format)
+		s.line("profile", string(it.Keystore.Profile))
+		s.line("private keys", strconv.Itoa(it.Keystore.Keys))
+		s.line("trusted", strconv.Itoa(it.Keystore.Trusted))
 	case it.Certificate != nil:
 		s.certificate(it.Certificate)
 	case it.Request != nil:
