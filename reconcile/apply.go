@@ -245,6 +245,9 @@ func (a *applier) commit(ctx context.Context, batch []*task) {
 // issue obtains a certificate and builds the set that holds it.
 func (a *applier) issue(ctx context.Context, t *task) error {
 	c, st := t.cert, a.state.Of(t.cert.ID)
+	if err := a.checkPasswords(c); err != nil {
+		return err
+	}
 	key, err := a.key(ctx, t.item, c, st)
 	if err != nil {
 		return err
@@ -425,13 +428,48 @@ func (a *applier) files(c *spec.Certificate, m pki.Material, outputs []spec.Outp
 	}
 	files := make([]File, len(outputs))
 	for i, o := range outputs {
-		data, err := pki.Encode(o.Form, m, c.PrivateKey.Encoding, password)
+		var data []byte
+		if o.Form.IsKeystore() {
+			data, err = a.encodeKeystore(o, m)
+		} else {
+			data, err = pki.Encode(o.Form, m, c.PrivateKey.Encoding, password)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Field(), err)
 		}
 		files[i] = File{Output: o, Data: data}
 	}
 	return files, nil
+}
+
+func (a *applier) encodeKeystore(o spec.Output, m pki.Material) ([]byte, error) {
+	options := pki.KeystoreOptions{Alias: o.Keystore.Alias, Profile: o.Keystore.Profile}
+	if password := a.keystorePassword(o); password != nil {
+		var err error
+		if options.Password, err = password(); err != nil {
+			return nil, err
+		}
+	}
+	return pki.EncodeKeystore(o.Form, m, options)
+}
+
+// checkPasswords makes sure that the keystores can be written before anything is
+// issued for them.
+func (a *applier) checkPasswords(c *spec.Certificate) error {
+	for _, o := range c.Outputs {
+		password := a.keystorePassword(o)
+		if password == nil {
+			continue
+		}
+		secret, err := password()
+		if err == nil {
+			err = pki.CheckKeystorePassword(o.Form, o.Keystore.Profile, secret)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.Field(), err)
+		}
+	}
+	return nil
 }
 
 // record returns the certificate's record as it is after the files are written.
@@ -452,7 +490,7 @@ func (a *applier) record(c *spec.Certificate, st *CertState, written []File, our
 		if !ours {
 			continue
 		}
-		r.Outputs = append(r.Outputs, RecordedOutput{Form: f.Output.Form, Path: f.Output.Path, Dir: f.Output.Dir, Digest: digestOf(f.Data)})
+		r.Outputs = append(r.Outputs, recordedOutput(f))
 	}
 	if st.Record != nil {
 		for _, old := range st.Record.Outputs {

@@ -114,7 +114,7 @@ func (a *applier) readKey(ctx context.Context, c *spec.Certificate, st *CertStat
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Field(), err)
 	}
-	k, info, err := pki.ParseKey(seen.Data, a.password(c))
+	k, info, err := a.ParseKey(c, o, seen.Data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: read %s: %w", o.Field(), o.Path, err)
 	}
@@ -131,15 +131,14 @@ func (a *applier) readLeaf(ctx context.Context, c *spec.Certificate, st *CertSta
 	}
 	for i := range st.Outputs {
 		o := st.output(c, i)
-		if o.Form == spec.FormPrivateKey || o.Form == spec.FormCA || o.Form == spec.FormChain ||
-			len(st.Outputs[i].Certs) == 0 || st.Outputs[i].Certs[0] != st.Leaf.Fingerprint {
+		if !o.Form.HoldsLeaf() || len(st.Outputs[i].Certs) == 0 || st.Outputs[i].Certs[0] != st.Leaf.Fingerprint {
 			continue
 		}
 		seen, err := a.Store.Read(ctx, o)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Field(), err)
 		}
-		certs, err := pki.ParseCertificates(seen.Data)
+		certs, err := a.ParseCertificates(o, seen.Data)
 		if err == nil && pki.CertificateFingerprint(certs[0]) == st.Leaf.Fingerprint {
 			return certs[0], nil
 		}

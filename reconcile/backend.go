@@ -162,6 +162,30 @@ type RecordedOutput struct {
 	// Digest is the SHA-256 of the content: what has another one now was
 	// changed by somebody else, and is not pruned.
 	Digest string `json:"digest"`
+	// PasswordFile and PasswordEnv tell where the password of a keystore is.
+	PasswordFile string `json:"passwordFile,omitempty"`
+	PasswordEnv  string `json:"passwordEnv,omitempty"`
+}
+
+func recordedOutput(f File) RecordedOutput {
+	o := f.Output
+	r := RecordedOutput{Form: o.Form, Path: o.Path, Dir: o.Dir, Digest: digestOf(f.Data)}
+	if o.Keystore != nil && o.Keystore.Password != nil {
+		r.PasswordFile, r.PasswordEnv = o.Keystore.Password.File, o.Keystore.Password.Env
+	}
+	return r
+}
+
+// output returns what of the output is needed to read it.
+func (r RecordedOutput) output() spec.Output {
+	o := spec.Output{Form: r.Form, Path: r.Path, Dir: r.Dir}
+	if r.Form.IsKeystore() {
+		o.Keystore = &spec.Keystore{}
+		if r.PasswordFile != "" || r.PasswordEnv != "" {
+			o.Keystore.Password = &spec.SecretRef{File: r.PasswordFile, Env: r.PasswordEnv}
+		}
+	}
+	return o
 }
 
 func digestOf(data []byte) string {

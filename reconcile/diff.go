@@ -169,7 +169,7 @@ func unreadableHint(err error, c *spec.Certificate) string {
 func (d *differ) material(c *spec.Certificate, st *CertState) ([]Reason, error) {
 	malformed := func(key bool) *Reason {
 		for i, o := range c.Outputs {
-			if m := st.Outputs[i].Malformed; m != "" && (o.Form.HoldsKey() == key || o.Form == spec.FormCombined) && o.Form != spec.FormCA && o.Form != spec.FormChain {
+			if m := st.Outputs[i].Malformed; m != "" && (o.Form.HoldsKey() == key || o.Form.HoldsKey() && o.Form.HoldsLeaf()) && o.Form != spec.FormCA && o.Form != spec.FormChain {
 				return &Reason{Code: Malformed, Message: fmt.Sprintf("%s %s is malformed: %s", o.Field(), o.Path, m), action: ActionReplace}
 			}
 		}

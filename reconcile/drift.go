@@ -41,11 +41,13 @@ func (d *differ) outputDrift(c *spec.Certificate, st *CertState, o spec.Output, 
 		return "is missing"
 	case s.Malformed != "":
 		return "is malformed: " + s.Malformed
+	case s.Locked != nil:
+		return "cannot be opened with the password"
 	case len(s.Drift) > 0:
 		return words(s.Drift)
 	}
 	if o.Form.HoldsKey() {
-		if message := keyDrift(c, st, s.Key); message != "" {
+		if message := keyDrift(c, st, o, s.Key); message != "" {
 			return message
 		}
 	}
@@ -74,15 +76,44 @@ func (d *differ) outputDrift(c *spec.Certificate, st *CertState, o spec.Output, 
 		}
 		return contentDrift(o.Form, s.Certs, up.anchor)
 	default:
-		return contentDrift(o.Form, s.Certs, leaf, up.chain...)
+		if message := contentDrift(o.Form, s.Certs, leaf, up.chain...); message != "" || !o.Form.IsKeystore() {
+			return message
+		}
+		return keystoreDrift(c, o, s.Keystore, up)
 	}
 	return ""
 }
 
-func keyDrift(c *spec.Certificate, st *CertState, k *pki.KeyInfo) string {
+// keystoreDrift compares what only keystores have. Both formats are salted: the
+// bytes say nothing.
+func keystoreDrift(c *spec.Certificate, o spec.Output, k *KeystoreState, up *lineage) string {
+	alias, profile := o.Keystore.Alias, o.Keystore.Profile
+	if o.Form == spec.FormJKS {
+		alias = pki.JavaAlias(alias)
+	}
+	var trusted []TrustedCert
+	if c.Issuer != "" {
+		trusted = []TrustedCert{{pki.TrustedAlias(alias), up.anchor}}
+	}
 	switch {
-	case k.Fingerprint != st.Leaf.Key:
+	case k.Alias != alias:
+		return fmt.Sprintf("has the alias %q, want %q", k.Alias, alias)
+	case k.Profile != profile && k.Profile == "":
+		return fmt.Sprintf("is encrypted as no profile has it, want %s", profile)
+	case k.Profile != profile:
+		return fmt.Sprintf("has the profile %s, want %s", k.Profile, profile)
+	case !slices.Equal(k.Trusted, trusted) || k.More:
+		return "holds other trust anchors"
+	}
+	return ""
+}
+
+func keyDrift(c *spec.Certificate, st *CertState, o spec.Output, k *pki.KeyInfo) string {
+	switch {
+	case k == nil || k.Fingerprint != st.Leaf.Key:
 		return "holds another private key"
+	case o.Form.IsKeystore():
+		return "" // which are as their own settings say
 	case c.PrivateKey.Encoding != "" && k.Encoding != c.PrivateKey.Encoding && !k.Encrypted:
 		return fmt.Sprintf("is encoded as %s, want %s", k.Encoding, c.PrivateKey.Encoding)
 	case c.PrivateKey.Password != nil && !k.Encrypted:
@@ -139,9 +170,9 @@ func (d *differ) above(issuer string) *lineage {
 			l.chain = append(l.chain, leaf.Fingerprint)
 		}
 		if o.newCert && root {
-			l.note(name, spec.FormCA)
+			l.note(name, spec.FormCA, spec.FormPKCS12, spec.FormJKS)
 		} else if o.newCert {
-			l.note(name, spec.FormChain, spec.FormFullChain, spec.FormCombined)
+			l.note(name, spec.FormChain, spec.FormFullChain, spec.FormCombined, spec.FormPKCS12, spec.FormJKS)
 		}
 		name = o.cert.Issuer
 	}

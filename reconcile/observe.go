@@ -143,6 +143,12 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 	if !s.Match && s.Err == nil {
 		leaf = o.former(ctx, c, s, leaves, keys)
 	}
+	if !s.Match {
+		// What cannot be opened may hold the very key that is missed.
+		for i := range s.Outputs {
+			s.Err = errors.Join(s.Err, s.Outputs[i].Locked)
+		}
+	}
 	if leaf == nil {
 		if c.CA != nil && s.Key != nil && s.Err == nil {
 			s.heir, s.Err = o.heir(ctx, c, s)
@@ -188,7 +194,7 @@ func (o *observer) former(ctx context.Context, c *spec.Certificate, s *CertState
 			if hasPath(c, rec.Path) {
 				continue
 			}
-			out := spec.Output{Form: rec.Form, Path: rec.Path, Dir: rec.Dir}
+			out := rec.output()
 			seen, leaf, err := o.output(ctx, c, out)
 			s.Err = alsoErr(s.Err, err)
 			s.former, s.Outputs = append(s.former, out), append(s.Outputs, seen)
@@ -223,7 +229,7 @@ func (o *observer) heir(ctx context.Context, c *spec.Certificate, s *CertState) 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", out.Field(), err)
 	}
-	key, _, err := pki.ParseKey(seen.Data, o.password(c))
+	key, _, err := o.ParseKey(c, out, seen.Data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: read %s: %w", out.Field(), out.Path, err)
 	}
@@ -249,6 +255,10 @@ func (o *observer) output(ctx context.Context, c *spec.Certificate, out spec.Out
 	s := OutputState{Exists: seen.Exists, Drift: seen.Drift, file: seen.File}
 	if !seen.Exists {
 		return s, nil, nil
+	}
+	if out.Form.IsKeystore() {
+		leaf, err := o.keystore(out, seen.Data, &s)
+		return s, leaf, err
 	}
 	if !out.Form.HoldsKey() {
 		s.digest = sha256.Sum256(seen.Data)
@@ -291,6 +301,94 @@ func (b Backends) password(c *spec.Certificate) func() ([]byte, error) {
 		return nil
 	}
 	return func() ([]byte, error) { return b.Password(ref) }
+}
+
+// keystorePassword returns how to get the password of a keystore.
+func (b Backends) keystorePassword(out spec.Output) func() ([]byte, error) {
+	if out.Keystore == nil || out.Keystore.Password == nil {
+		return nil
+	}
+	return func() ([]byte, error) { return b.Password(out.Keystore.Password) }
+}
+
+// ParseKey reads the private key in the data of an output of c.
+func (b Backends) ParseKey(c *spec.Certificate, out spec.Output, data []byte) (*pki.Key, pki.KeyInfo, error) {
+	if !out.Form.IsKeystore() {
+		return pki.ParseKey(data, b.password(c))
+	}
+	entry, err := b.keystoreEntry(out, data)
+	if err != nil {
+		return nil, pki.KeyInfo{}, err
+	}
+	return entry.Key, entry.Key.Info(), nil
+}
+
+// ParseCertificates reads the certificates in the data of an output: of a
+// keystore those that belong to its key.
+func (b Backends) ParseCertificates(out spec.Output, data []byte) ([]*x509.Certificate, error) {
+	if !out.Form.IsKeystore() {
+		return pki.ParseCertificates(data)
+	}
+	entry, err := b.keystoreEntry(out, data)
+	if err != nil {
+		return nil, err
+	}
+	if len(entry.Chain) == 0 {
+		return nil, pki.ErrNoCertificate
+	}
+	return entry.Chain, nil
+}
+
+func (b Backends) keystoreEntry(out spec.Output, data []byte) (*pki.KeystoreKey, error) {
+	store, err := pki.ParseKeystore(out.Form, data, b.keystorePassword(out))
+	if err != nil {
+		return nil, err
+	}
+	return store.Entry()
+}
+
+// keystore observes a keystore, and returns the leaf that it holds. One that
+// cannot be opened with its password is noted as that: whether it matters depends
+// on what the other outputs hold. A password that cannot be had is an error, and
+// so is what only may be intact.
+func (o *observer) keystore(out spec.Output, data []byte, s *OutputState) (*x509.Certificate, error) {
+	failed := func(err error) error { return fmt.Errorf("%s: read %s: %w", out.Field(), out.Path, err) }
+	password := o.keystorePassword(out)
+	if password != nil {
+		secret, err := password()
+		if err != nil {
+			return nil, failed(fmt.Errorf("%w of the keystore: %w", pki.ErrPassword, err))
+		}
+		password = func() ([]byte, error) { return secret, nil }
+	}
+	store, err := pki.ParseKeystore(out.Form, data, password)
+	var entry *pki.KeystoreKey
+	if err == nil {
+		entry, err = store.Entry()
+	}
+	switch {
+	case errors.Is(err, pki.ErrPassword):
+		s.Locked = failed(err)
+		return nil, nil
+	case errors.Is(err, pki.ErrUnsupported):
+		return nil, failed(err)
+	case err != nil:
+		s.Malformed = err.Error()
+		return nil, nil //nolint:nilerr // that it is malformed is an observation
+	}
+	key := entry.Key.Info()
+	s.Key = &key
+	s.Keystore = &KeystoreState{Alias: entry.Alias, Profile: store.Profile, More: len(store.Others) > 0}
+	for _, t := range store.Trusted {
+		s.Keystore.Trusted = append(s.Keystore.Trusted, TrustedCert{t.Alias, pki.CertificateFingerprint(t.Cert)})
+	}
+	if len(entry.Chain) == 0 {
+		return nil, nil
+	}
+	for _, cert := range entry.Chain {
+		s.Certs = append(s.Certs, pki.CertificateFingerprint(cert))
+	}
+	return entry.Chain[0], nil
 }
 
 // readCertificates notes the fingerprints of all certificates in PEM data, and
@@ -400,7 +498,7 @@ func (o *observer) orphan(ctx context.Context, f *orphan, targets map[string]boo
 		if targets[rec.Path] {
 			continue
 		}
-		out := spec.Output{Form: rec.Form, Path: rec.Path, Dir: rec.Dir}
+		out := rec.output()
 		seen, err := o.Store.Read(ctx, out)
 		if err != nil {
 			f.err = err

@@ -67,9 +67,29 @@ type OutputState struct {
 	Certs []pki.Fingerprint
 	// Key is set if the output holds a private key.
 	Key *pki.KeyInfo
+	// Keystore is set for a keystore that could be opened.
+	Keystore *KeystoreState
+	// Locked tells why a keystore could not be opened with the password.
+	Locked error
 
 	file   FileID
 	digest [sha256.Size]byte // of the content; zero if it holds a key
+}
+
+// KeystoreState is what a keystore tells besides its key and chain.
+type KeystoreState struct {
+	Alias   string
+	Profile spec.Profile
+	// Trusted are the trust anchors in it.
+	Trusted []TrustedCert
+	// More tells that it holds certificates that are neither.
+	More bool
+}
+
+// TrustedCert is a trust anchor in a keystore.
+type TrustedCert struct {
+	Alias       string
+	Fingerprint pki.Fingerprint
 }
 
 // orphan is what certsync wrote and the spec has no more.
@@ -112,6 +132,12 @@ func (s *State) digest(sp *spec.Spec) string {
 			fmt.Fprintf(h, "%s %t %x %q %q\n", st.output(c, i).Path, o.Exists, o.digest, o.Malformed, o.Drift)
 			if o.Key != nil {
 				fmt.Fprintf(h, "key %s %s %t\n", o.Key.Fingerprint, o.Key.Encoding, o.Key.Encrypted)
+			}
+			if k := o.Keystore; k != nil {
+				fmt.Fprintf(h, "keystore %q %s %q %t\n", k.Alias, k.Profile, k.Trusted, k.More)
+			}
+			if o.Locked != nil {
+				fmt.Fprintf(h, "locked %s\n", o.Locked)
 			}
 			for _, f := range o.Certs {
 				h.Write(f[:])

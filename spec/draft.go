@@ -18,6 +18,7 @@ type draft struct {
 
 	files     [len(forms)]target
 	directory target
+	keystores [len(keystoreForms)]keystoreTarget
 
 	algorithmLayer, sizeLayer, encodingLayer, passwordLayer, usagesLayer layer
 }

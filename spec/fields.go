@@ -93,12 +93,14 @@ var certificateFields = []field[*draft]{
 		shape: filesTable.shape(), decode: (*loader).files},
 	{name: "directory", doc: "A directory with tls.crt, tls.key and ca.crt that change as one.",
 		shape: targetShape, decode: (*loader).directory},
+	{name: "pkcs12", doc: "A PKCS#12 file with the key, the chain and the trust anchor, for browsers and Java.",
+		shape: pkcs12Table.shape(), decode: (*loader).pkcs12},
+	{name: "jks", doc: "A Java keystore of the old format JKS, with the same contents.",
+		shape: jksTable.shape(), decode: (*loader).jks},
 	{name: "pathLen", in: []place{inCA}, doc: "How many CAs may follow below this one; unlimited by default.",
 		shape: scalarShape(schema{"type": []string{"integer", "string"}, "minimum": 0, "pattern": `^\d+$`}), decode: (*loader).pathLen},
 	{name: "nameConstraints", in: []place{inCA}, doc: "Limits on the names below the CA.",
 		shape: nameConstraintsTable.shape(), decode: (*loader).nameConstraints},
-	{name: "pkcs12", refused: notSupported},
-	{name: "jks", refused: notSupported},
 	{name: "onChange", refused: notSupported},
 	{name: "probe", refused: notSupported},
 	{name: "kubeconfig", refused: notSupported},
@@ -169,6 +171,42 @@ var targetTable = newTable("a file", []field[*target]{
 	{name: "group", doc: "Group, a name or a number.", shape: stringShape,
 		decode: func(d *loader, v value, t *target) { t.group = d.account(v) }},
 })
+
+// The fields of a keystore: those of a file, then its own.
+var (
+	pkcs12Table = newTable("a PKCS#12 file", append(keystoreFields[:len(keystoreFields):len(keystoreFields)],
+		field[*keystoreTarget]{name: "profile", doc: "How it is encrypted: Modern2023 (the default), Modern2026, or LegacyDES, LegacyRC2 and Passwordless for old importers.",
+			shape: enumShape(profiles),
+			decode: func(d *loader, v value, t *keystoreTarget) {
+				if p, ok := choice(d, v, profiles); ok {
+					t.Profile = p
+				}
+			}}))
+	jksTable = newTable("a Java keystore", keystoreFields)
+)
+
+var keystoreFields = []field[*keystoreTarget]{
+	{name: "path", required: true, doc: "The path; a relative one starts at the file that states it.", shape: stringShape,
+		decode: func(d *loader, v value, t *keystoreTarget) {
+			if p := d.path(v); p != "" && d.isFile(v) {
+				t.path = p
+			}
+		}},
+	{name: "passwordFile", doc: "File with the password; one newline at its end is not part of it.", shape: stringShape,
+		decode: (*loader).keystorePasswordFile},
+	{name: "passwordEnv", doc: "Environment variable with the password.", shape: stringShape,
+		decode: (*loader).keystorePasswordEnv},
+	{name: "password", refused: "a spec holds no secrets", hint: "use passwordFile or passwordEnv"},
+	{name: "alias", doc: "Name of the entry with the key, its friendly name; the certificate's name by default.", shape: stringShape,
+		decode: func(d *loader, v value, t *keystoreTarget) { t.Alias = d.alias(v) }},
+	{name: "mode", doc: `Permissions in octal, quoted; "0600" by default.`,
+		shape:  scalarShape(schema{"type": "string", "pattern": "^0?[0-7]{3}$"}),
+		decode: func(d *loader, v value, t *keystoreTarget) { t.mode = d.mode(v) }},
+	{name: "owner", doc: "Owner, a name or a number.", shape: stringShape,
+		decode: func(d *loader, v value, t *keystoreTarget) { t.owner = d.account(v) }},
+	{name: "group", doc: "Group, a name or a number.", shape: stringShape,
+		decode: func(d *loader, v value, t *keystoreTarget) { t.group = d.account(v) }},
+}
 
 var targetShape = shape{
 	schema: schema{"anyOf": []schema{stringShape.schema, targetTable.shape().schema}},

@@ -46,15 +46,9 @@ func (d *loader) passwordFile(v value, c *draft) {
 }
 
 func (d *loader) passwordEnv(v value, c *draft) {
-	name, ok := d.word(v)
-	if !ok || !d.onlyPassword(v, c) {
-		return
+	if name, ok := d.variable(v); ok && d.onlyPassword(v, c) {
+		c.PrivateKey.Password = &SecretRef{Env: name}
 	}
-	if strings.ContainsAny(name, "=\x00 ") {
-		d.problem(v, "bad name of an environment variable %q", shorten(name))
-		return
-	}
-	c.PrivateKey.Password = &SecretRef{Env: name}
 }
 
 // onlyPassword reports a second password in one layer.

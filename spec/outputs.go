@@ -159,6 +159,11 @@ func (d *loader) finishOutputs(c *draft, whole value) {
 	if c.directory.path != "" {
 		n += 3
 	}
+	for i := range c.keystores {
+		if c.keystores[i].path != "" {
+			n++
+		}
+	}
 	c.Outputs = make([]Output, 0, n)
 	for i, form := range forms {
 		if t := &c.files[i]; t.path != "" {
@@ -177,15 +182,20 @@ func (d *loader) finishOutputs(c *draft, whole value) {
 			c.Outputs = append(c.Outputs, o)
 		}
 	}
+	for i, form := range keystoreForms {
+		if t := &c.keystores[i]; t.path != "" {
+			c.Outputs = append(c.Outputs, t.keystoreOutput(form, c.Name))
+		}
+	}
 	at := c.at("files", whole)
 	switch {
-	case !c.states("files", "directory"):
-		d.hinted(whole, "state files or directory", "has no outputs")
+	case !c.states("files", "directory", "pkcs12", "jks"):
+		d.hinted(whole, "state files, directory, pkcs12 or jks", "has no outputs")
 		return
-	case !c.states("files.certificate", "files.fullChain", "files.combined", "directory"):
+	case !c.states("files.certificate", "files.fullChain", "files.combined", "directory", "pkcs12", "jks"):
 		d.hinted(at, "state files.certificate, fullChain or combined", "the certificate has no output")
 	}
-	if !c.states("files.privateKey", "files.combined", "directory") {
+	if !c.states("files.privateKey", "files.combined", "directory", "pkcs12", "jks") {
 		d.hinted(at, "state files.privateKey or combined: nothing else keeps the key", "the private key has no output")
 	}
 }

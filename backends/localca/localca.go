@@ -24,15 +24,16 @@ type Issuer struct {
 var _ reconcile.Issuer = (*Issuer)(nil)
 
 // Open reads the private key of a CA from the first of its outputs that holds
-// the key of cert. The password is asked for only if the key is encrypted.
-func Open(ctx context.Context, store reconcile.Store, ca *spec.Certificate, cert *x509.Certificate, password func() ([]byte, error)) (*Issuer, error) {
+// the key of cert. password returns the password that a reference means; it is
+// called only for what is encrypted.
+func Open(ctx context.Context, store reconcile.Store, ca *spec.Certificate, cert *x509.Certificate, password func(*spec.SecretRef) ([]byte, error)) (*Issuer, error) {
 	err := errors.New("the spec has no output for its private key")
 	for _, o := range ca.Outputs {
 		if !o.Form.HoldsKey() {
 			continue
 		}
 		var key *pki.Key
-		if key, err = read(ctx, store, o, password); err != nil {
+		if key, err = read(ctx, store, ca, o, password); err != nil {
 			err = fmt.Errorf("read the private key in %s: %w", o.Path, err)
 			continue
 		}
@@ -44,7 +45,7 @@ func Open(ctx context.Context, store reconcile.Store, ca *spec.Certificate, cert
 	return nil, err
 }
 
-func read(ctx context.Context, store reconcile.Store, o spec.Output, password func() ([]byte, error)) (*pki.Key, error) {
+func read(ctx context.Context, store reconcile.Store, ca *spec.Certificate, o spec.Output, password func(*spec.SecretRef) ([]byte, error)) (*pki.Key, error) {
 	seen, err := store.Read(ctx, o)
 	if err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func read(ctx context.Context, store reconcile.Store, o spec.Output, password fu
 	if !seen.Exists {
 		return nil, errors.New("no such file")
 	}
-	key, _, err := pki.ParseKey(seen.Data, password)
+	key, _, err := reconcile.Backends{Password: password}.ParseKey(ca, o, seen.Data)
 	return key, err
 }
 

@@ -162,11 +162,7 @@ func (a *app) logger() *slog.Logger {
 func (a *app) backends(store *files.Store) reconcile.Backends {
 	b := reconcile.Backends{Store: store, Password: files.Secret}
 	b.OpenIssuer = func(ctx context.Context, i *spec.Issuer, ca *x509.Certificate) (reconcile.Issuer, error) {
-		var password func() ([]byte, error)
-		if ref := i.CA.PrivateKey.Password; ref != nil {
-			password = func() ([]byte, error) { return files.Secret(ref) }
-		}
-		return localca.Open(ctx, store, i.CA, ca, password)
+		return localca.Open(ctx, store, i.CA, ca, files.Secret)
 	}
 	return b
 }

@@ -113,7 +113,9 @@ func (v *specVerifier) validate(ctx context.Context, c *spec.Certificate) ([]*x5
 	o.Trust = []*x509.Certificate{root}
 	// Who has the certificate alone gets the intermediates from the spec; a chain
 	// that is written somewhere has to do.
-	if c.Output(spec.FormFullChain) == nil && c.Output(spec.FormChain) == nil && c.Output(spec.FormCombined) == nil {
+	if !slices.ContainsFunc(c.Outputs, func(o spec.Output) bool {
+		return o.Form == spec.FormChain || o.Form.HoldsLeaf() && o.Form != spec.FormCertificate
+	}) {
 		o.Untrusted = above
 	}
 	chains, err := pki.Verify(presented[0], o)
@@ -182,10 +184,12 @@ func (v *specVerifier) presented(ctx context.Context, c *spec.Certificate) ([]*x
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Field(), err)
 		}
-		certs, err := pki.ParseCertificates(seen.Data)
+		certs, err := reconcile.Backends{Password: files.Secret}.ParseCertificates(o, seen.Data)
 		switch {
 		case !seen.Exists, errors.Is(err, pki.ErrNoCertificate):
 			continue // what is missing, the plan tells
+		case err != nil && o.Form.IsKeystore():
+			continue // the same; other outputs may do
 		case err != nil:
 			return nil, fmt.Errorf("%s: read %s: %w", o.Field(), o.Path, err)
 		case o.Form == spec.FormChain:
