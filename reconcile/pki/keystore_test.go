@@ -255,26 +255,36 @@ func TestKeystoreLibraries(t *testing.T) {
 	}
 }
 
-// requireKeytool returns a function that runs Java's keytool; as requireOpenSSL.
-func requireKeytool(t testing.TB) func(dir string, args ...string) string {
+// requireTool returns a function that runs a program in a directory, as
+// requireOpenSSL does.
+func requireTool(t testing.TB, name string) func(dir string, args ...string) string {
 	t.Helper()
-	path, err := exec.LookPath("keytool")
+	path, err := exec.LookPath(name)
 	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatal("keytool is not installed, and CI must run this test")
+		t.Fatalf("%s is not installed, and CI must run this test", name)
 	}
 	if err != nil {
-		t.Skip("SKIPPED: keytool is not installed")
+		t.Skipf("SKIPPED: %s is not installed", name)
 	}
 	return func(dir string, args ...string) string {
 		t.Helper()
-		cmd := exec.Command(path, append(args, "-J-Xshare:auto", "-J-XX:TieredStopAtLevel=1", "-J-Dfile.encoding=UTF-8")...)
+		cmd := exec.Command(path, args...)
 		cmd.Dir = dir
 		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
 		out, err := cmd.CombinedOutput()
 		if err != nil {
-			t.Fatalf("keytool %q: %v\n%s", args, err, out)
+			t.Fatalf("%s %q: %v\n%s", name, args, err, out)
 		}
 		return string(out)
+	}
+}
+
+// requireKeytool returns a function that runs Java's keytool.
+func requireKeytool(t testing.TB) func(dir string, args ...string) string {
+	keytool := requireTool(t, "keytool")
+	return func(dir string, args ...string) string {
+		t.Helper()
+		return keytool(dir, append(args, "-J-XX:TieredStopAtLevel=1", "-J-Dfile.encoding=UTF-8")...)
 	}
 }
 
@@ -395,4 +405,46 @@ func TestKeystoreKeytool(t *testing.T) {
 			}
 		}
 	}
+}
+
+// eachPKCS12 writes PKCS#12 files, of every profile that has been read for long,
+// and calls f for each.
+func eachPKCS12(t *testing.T, f func(dir, name, password string)) {
+	m := keystoreMaterial(t, spec.ECDSA, 256)
+	dir := t.TempDir()
+	for _, profile := range []spec.Profile{spec.ProfileModern2023, spec.ProfileLegacyDES, spec.ProfileLegacyRC2} {
+		for i, password := range []string{"changeit", utf8Password, ""} {
+			name := fmt.Sprintf("%s%d", profile, i)
+			writeFile(t, dir, name+".p12", encodeKeystore(t, spec.FormPKCS12, m, KeystoreOptions{name, profile, []byte(password)}))
+			f(dir, name, password)
+		}
+	}
+}
+
+// TestKeystoreNSS imports as Firefox and Chromium do.
+func TestKeystoreNSS(t *testing.T) {
+	pk12util, certutil := requireTool(t, "pk12util"), requireTool(t, "certutil")
+	eachPKCS12(t, func(dir, name, password string) {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		certutil(dir, "-N", "-d", "sql:"+name, "--empty-password")
+		pk12util(dir, "-d", "sql:"+name, "-i", name+".p12", "-W", password)
+		out := certutil(dir, "-L", "-d", "sql:"+name) + certutil(dir, "-K", "-d", "sql:"+name)
+		for _, want := range []string{name + " ", name + "-ca ", " " + name + "\n", "u,u,u"} {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s: no %q in\n%s", name, want, out)
+			}
+		}
+	})
+}
+
+func TestKeystoreGnuTLS(t *testing.T) {
+	certtool := requireTool(t, "certtool")
+	eachPKCS12(t, func(dir, name, password string) {
+		out := certtool(dir, "--p12-info", "--inder", "--infile", name+".p12", "--password", password)
+		if strings.Count(out, "BEGIN CERTIFICATE") != 3 || strings.Count(out, "PRIVATE KEY-----") != 2 || !strings.Contains(out, "Friendly name: "+name+"-ca") {
+			t.Errorf("%s:\n%s", name, out)
+		}
+	})
 }
