@@ -284,7 +284,7 @@ func (a *applier) issue(ctx context.Context, t *task) error {
 	if st.Leaf == nil && st.Key == nil && !anyExists(st) {
 		t.set.Archive = nil
 	}
-	if t.set.Write, err = a.files(c, m, c.Outputs); err != nil {
+	if t.set.Write, err = a.files(ctx, c, m, c.Outputs); err != nil {
 		return err
 	}
 	t.set.Record = a.record(c, st, t.set.Write, true)
@@ -382,7 +382,7 @@ func (a *applier) repair(ctx context.Context, t *task) error {
 		m.Chain, m.Anchor = append(m.Chain, up.chain...), up.anchor
 	}
 	t.set = Set{ID: c.ID, Archive: outputs}
-	if t.set.Write, err = a.files(c, m, outputs); err != nil {
+	if t.set.Write, err = a.files(ctx, c, m, outputs); err != nil {
 		return err
 	}
 	t.set.Record = a.record(c, st, t.set.Write, st.settled() && !st.Record.IssuedAt.IsZero())
@@ -418,7 +418,7 @@ func (a *applier) prune(ctx context.Context, it *Item) (Set, error) {
 }
 
 // files renders the outputs.
-func (a *applier) files(c *spec.Certificate, m pki.Material, outputs []spec.Output) ([]File, error) {
+func (a *applier) files(ctx context.Context, c *spec.Certificate, m pki.Material, outputs []spec.Output) ([]File, error) {
 	var password []byte
 	var err error
 	if ref := c.PrivateKey.Password; ref != nil && m.Key != nil {
@@ -429,9 +429,12 @@ func (a *applier) files(c *spec.Certificate, m pki.Material, outputs []spec.Outp
 	files := make([]File, len(outputs))
 	for i, o := range outputs {
 		var data []byte
-		if o.Form.IsKeystore() {
+		switch {
+		case o.Form.IsKeystore():
 			data, err = a.encodeKeystore(o, m)
-		} else {
+		case o.Form.IsKubeconfig():
+			data, err = a.encodeKubeconfig(ctx, c, o, m)
+		default:
 			data, err = pki.Encode(o.Form, m, c.PrivateKey.Encoding, password)
 		}
 		if err != nil {

@@ -27,6 +27,11 @@ func (a *applier) openAuthorities(ctx context.Context, tasks []*task) {
 		if t.cert == nil || t.cert.Issuer == "" {
 			continue
 		}
+		for _, o := range t.cert.Outputs {
+			if o.Kubeconfig != nil && o.Kubeconfig.CAIssuer != "" {
+				a.authority(o.Kubeconfig.CAIssuer)
+			}
+		}
 		up := a.authority(t.cert.Issuer)
 		if up.issuer == nil && up.err == nil && t.item.Error == "" && t.item.Action.Issues() {
 			if up.issuer, up.err = a.OpenIssuer(ctx, a.spec.Issuer(t.cert.Issuer), up.cert); up.err != nil {
@@ -131,7 +136,7 @@ func (a *applier) readLeaf(ctx context.Context, c *spec.Certificate, st *CertSta
 	}
 	for i := range st.Outputs {
 		o := st.output(c, i)
-		if !o.Form.HoldsLeaf() || len(st.Outputs[i].Certs) == 0 || st.Outputs[i].Certs[0] != st.Leaf.Fingerprint {
+		if !o.Form.HoldsLeaf() && !o.Form.IsKubeconfig() || len(st.Outputs[i].Certs) == 0 || st.Outputs[i].Certs[0] != st.Leaf.Fingerprint {
 			continue
 		}
 		seen, err := a.Store.Read(ctx, o)

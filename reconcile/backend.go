@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/certsync/certsync/reconcile/pki"
@@ -165,6 +166,11 @@ type RecordedOutput struct {
 	// PasswordFile and PasswordEnv tell where the password of a keystore is.
 	PasswordFile string `json:"passwordFile,omitempty"`
 	PasswordEnv  string `json:"passwordEnv,omitempty"`
+}
+
+// has tells whether the record says that an output was written to the path.
+func (r *Record) has(path string) bool {
+	return r != nil && slices.ContainsFunc(r.Outputs, func(o RecordedOutput) bool { return o.Path == path })
 }
 
 func recordedOutput(f File) RecordedOutput {

@@ -90,7 +90,7 @@ func (d *differ) item(c *spec.Certificate, needed bool) (Item, bool) {
 	d.judge(&it, c, st, issuer)
 
 	carried := issuer != nil && issuer.newKey && it.Has(IssuerChanged) ||
-		issuer != nil && issuer.newCert && it.Has(OutputDrift)
+		issuer != nil && issuer.newCert && it.Has(OutputDrift) || d.serverCAChanges(c) != "" && it.Has(OutputDrift)
 	in := selected || needed && it.Action.Issues() && d.mustSign(&it) || carried
 	if c.CA != nil {
 		d.issuers[c.Name] = d.outcome(c, st, &it, in)
@@ -169,7 +169,7 @@ func unreadableHint(err error, c *spec.Certificate) string {
 func (d *differ) material(c *spec.Certificate, st *CertState) ([]Reason, error) {
 	malformed := func(key bool) *Reason {
 		for i, o := range c.Outputs {
-			if m := st.Outputs[i].Malformed; m != "" && (o.Form.HoldsKey() == key || o.Form.HoldsKey() && o.Form.HoldsLeaf()) && o.Form != spec.FormCA && o.Form != spec.FormChain {
+			if m := st.Outputs[i].Malformed; m != "" && (o.Form.HoldsKey() == key || o.Form.HoldsKey() && o.Form.HoldsLeaf()) && o.Form != spec.FormCA && o.Form != spec.FormChain && o.Form != spec.FormKubeconfigPaths {
 				return &Reason{Code: Malformed, Message: fmt.Sprintf("%s %s is malformed: %s", o.Field(), o.Path, m), action: ActionReplace}
 			}
 		}
@@ -363,13 +363,21 @@ func (d *differ) neededIssuers() map[string]bool {
 		if !selects(d.options.Names, c.ID) {
 			continue
 		}
-		for name := c.Issuer; name != "" && !needed[name]; {
-			needed[name] = true
-			i := d.spec.Issuer(name)
-			if i == nil || i.CA == nil {
-				break
+		signers := []string{c.Issuer}
+		for _, o := range c.Outputs {
+			if o.Kubeconfig != nil {
+				signers = append(signers, o.Kubeconfig.CAIssuer)
 			}
-			name = i.CA.Issuer
+		}
+		for _, name := range signers {
+			for name != "" && !needed[name] {
+				needed[name] = true
+				i := d.spec.Issuer(name)
+				if i == nil || i.CA == nil {
+					break
+				}
+				name = i.CA.Issuer
+			}
 		}
 	}
 	return needed

@@ -52,7 +52,7 @@ func (d *differ) outputDrift(c *spec.Certificate, st *CertState, o spec.Output, 
 		}
 	}
 	up := d.above(c.Issuer)
-	if name, changed := up.changes[o.Form]; changed {
+	if name, changed := up.changes[dependence(o)]; changed {
 		return fmt.Sprintf("holds the certificate of issuer %q, which changes", name)
 	}
 	leaf := st.Leaf.Fingerprint
@@ -61,6 +61,9 @@ func (d *differ) outputDrift(c *spec.Certificate, st *CertState, o spec.Output, 
 		return ""
 	case spec.FormCertificate:
 		return contentDrift(o.Form, s.Certs, leaf)
+	}
+	if o.Form.IsKubeconfig() {
+		return d.kubeconfigDrift(o, s, leaf, up)
 	}
 	if up.unknown {
 		return "" // what it should hold cannot be told now
@@ -170,9 +173,9 @@ func (d *differ) above(issuer string) *lineage {
 			l.chain = append(l.chain, leaf.Fingerprint)
 		}
 		if o.newCert && root {
-			l.note(name, spec.FormCA, spec.FormPKCS12, spec.FormJKS)
+			l.note(name, spec.FormCA, spec.FormPKCS12, spec.FormJKS, spec.FormKubeconfig)
 		} else if o.newCert {
-			l.note(name, spec.FormChain, spec.FormFullChain, spec.FormCombined, spec.FormPKCS12, spec.FormJKS)
+			l.note(name, spec.FormChain, spec.FormFullChain, spec.FormCombined, spec.FormPKCS12, spec.FormJKS, spec.FormKubeconfig)
 		}
 		name = o.cert.Issuer
 	}

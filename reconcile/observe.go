@@ -129,7 +129,7 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 	for i, out := range c.Outputs {
 		// After an error the others are looked at all the same: what a CA's
 		// certificate is matters to others, even if its key cannot be read.
-		seen, leaf, err := o.output(ctx, c, out)
+		seen, leaf, err := o.output(ctx, c, out, s.Record.has(out.Path))
 		s.Err = alsoErr(s.Err, err)
 		s.Outputs[i] = seen
 		if leaf != nil {
@@ -195,7 +195,7 @@ func (o *observer) former(ctx context.Context, c *spec.Certificate, s *CertState
 				continue
 			}
 			out := rec.output()
-			seen, leaf, err := o.output(ctx, c, out)
+			seen, leaf, err := o.output(ctx, c, out, true)
 			s.Err = alsoErr(s.Err, err)
 			s.former, s.Outputs = append(s.former, out), append(s.Outputs, seen)
 			if leaf != nil {
@@ -246,18 +246,26 @@ func (s *CertState) signedBy(leaf, issuer *x509.Certificate) error {
 	return pki.SignedBy(leaf, issuer)
 }
 
-// output observes one output and returns the leaf that it holds, if any.
-func (o *observer) output(ctx context.Context, c *spec.Certificate, out spec.Output) (OutputState, *x509.Certificate, error) {
+// output observes one output and returns the leaf that it holds, if any. ours
+// tells that certsync has written it before.
+func (o *observer) output(ctx context.Context, c *spec.Certificate, out spec.Output, ours bool) (OutputState, *x509.Certificate, error) {
 	seen, err := o.Store.Read(ctx, out)
 	if err != nil {
 		return OutputState{}, nil, fmt.Errorf("%s: %w", out.Field(), err)
 	}
 	s := OutputState{Exists: seen.Exists, Drift: seen.Drift, file: seen.File}
+	if err := o.serverCA(ctx, out, &s); err != nil {
+		return s, nil, err
+	}
 	if !seen.Exists {
 		return s, nil, nil
 	}
-	if out.Form.IsKeystore() {
+	switch {
+	case out.Form.IsKeystore():
 		leaf, err := o.keystore(out, seen.Data, &s)
+		return s, leaf, err
+	case out.Form.IsKubeconfig():
+		leaf, err := o.kubeconfig(out, ours, seen.Data, &s)
 		return s, leaf, err
 	}
 	if !out.Form.HoldsKey() {
@@ -313,6 +321,13 @@ func (b Backends) keystorePassword(out spec.Output) func() ([]byte, error) {
 
 // ParseKey reads the private key in the data of an output of c.
 func (b Backends) ParseKey(c *spec.Certificate, out spec.Output, data []byte) (*pki.Key, pki.KeyInfo, error) {
+	if out.Form.IsKubeconfig() {
+		user, err := kubeconfigUser(out, data)
+		if err != nil {
+			return nil, pki.KeyInfo{}, err
+		}
+		return user.Key()
+	}
 	if !out.Form.IsKeystore() {
 		return pki.ParseKey(data, b.password(c))
 	}
@@ -324,8 +339,15 @@ func (b Backends) ParseKey(c *spec.Certificate, out spec.Output, data []byte) (*
 }
 
 // ParseCertificates reads the certificates in the data of an output: of a
-// keystore those that belong to its key.
+// keystore those that belong to its key, of a kubeconfig those of its user.
 func (b Backends) ParseCertificates(out spec.Output, data []byte) ([]*x509.Certificate, error) {
+	if out.Form.IsKubeconfig() {
+		user, err := kubeconfigUser(out, data)
+		if err != nil {
+			return nil, err
+		}
+		return user.Chain()
+	}
 	if !out.Form.IsKeystore() {
 		return pki.ParseCertificates(data)
 	}

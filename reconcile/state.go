@@ -69,6 +69,11 @@ type OutputState struct {
 	Key *pki.KeyInfo
 	// Keystore is set for a keystore that could be opened.
 	Keystore *KeystoreState
+	// Kubeconfig is set for a kubeconfig that could be read.
+	Kubeconfig *KubeconfigState
+	// ServerCA are the certificates in the file that a kubeconfig takes for the CA
+	// of its server, if that is not the certificate of an issuer.
+	ServerCA []pki.Fingerprint
 	// Locked tells why a keystore could not be opened with the password.
 	Locked error
 
@@ -135,6 +140,12 @@ func (s *State) digest(sp *spec.Spec) string {
 			}
 			if k := o.Keystore; k != nil {
 				fmt.Fprintf(h, "keystore %q %s %q %t\n", k.Alias, k.Profile, k.Trusted, k.More)
+			}
+			if k := o.Kubeconfig; k != nil {
+				fmt.Fprintf(h, "kubeconfig %q %t %t %q\n", k.settings(), k.HoldsKey, k.HoldsCertificate, k.More)
+			}
+			for _, f := range o.ServerCA {
+				h.Write(f[:])
 			}
 			if o.Locked != nil {
 				fmt.Fprintf(h, "locked %s\n", o.Locked)

@@ -114,7 +114,22 @@ type canonicalOutput struct {
 	Owner string `json:"owner,omitempty"`
 	Group string `json:"group,omitempty"`
 
-	Keystore *canonicalKeystore `json:"keystore,omitempty"`
+	Keystore   *canonicalKeystore   `json:"keystore,omitempty"`
+	Kubeconfig *canonicalKubeconfig `json:"kubeconfig,omitempty"`
+}
+
+type canonicalKubeconfig struct {
+	Server        string `json:"server,omitempty"`
+	TLSServerName string `json:"tlsServerName,omitempty"`
+	ProxyURL      string `json:"proxyURL,omitempty"`
+	Namespace     string `json:"namespace,omitempty"`
+	Cluster       string `json:"cluster,omitempty"`
+	User          string `json:"user,omitempty"`
+	Context       string `json:"context,omitempty"`
+	CA            string `json:"ca,omitempty"`
+	CAIssuer      string `json:"caIssuer,omitempty"`
+	Certificate   string `json:"certificate,omitempty"`
+	PrivateKey    string `json:"privateKey,omitempty"`
 }
 
 type canonicalKeystore struct {
@@ -149,6 +164,9 @@ func (c *Certificate) canonical() *canonicalCertificate {
 	n.Outputs = make([]canonicalOutput, len(c.Outputs))
 	for i, o := range c.Outputs {
 		n.Outputs[i] = canonicalOutput{Form: o.Form, Path: o.Path, Dir: o.Dir, Mode: uint32(o.Mode), Owner: o.Owner, Group: o.Group}
+		if k := o.Kubeconfig; k != nil {
+			n.Outputs[i].Kubeconfig = (*canonicalKubeconfig)(k)
+		}
 		if k := o.Keystore; k != nil {
 			n.Outputs[i].Keystore = &canonicalKeystore{Alias: k.Alias, Profile: k.Profile}
 			if p := k.Password; p != nil {

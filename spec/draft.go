@@ -19,6 +19,8 @@ type draft struct {
 	files     [len(forms)]target
 	directory target
 	keystores [len(keystoreForms)]keystoreTarget
+	// kubeconfig is replaced, not written into: layers share it.
+	kubeconfig *kubeconfigTarget
 
 	algorithmLayer, sizeLayer, encodingLayer, passwordLayer, usagesLayer layer
 }

@@ -97,13 +97,15 @@ var certificateFields = []field[*draft]{
 		shape: pkcs12Table.shape(), decode: (*loader).pkcs12},
 	{name: "jks", doc: "A Java keystore of the old format JKS, with the same contents.",
 		shape: jksTable.shape(), decode: (*loader).jks},
+	{name: "kubeconfig", in: []place{inDefaults, inProfile, inCertificate},
+		doc:   "A kubeconfig for a Kubernetes cluster, with the key and the chain or their paths.",
+		shape: kubeconfigTable.shape(), decode: (*loader).kubeconfig},
 	{name: "pathLen", in: []place{inCA}, doc: "How many CAs may follow below this one; unlimited by default.",
 		shape: scalarShape(schema{"type": []string{"integer", "string"}, "minimum": 0, "pattern": `^\d+$`}), decode: (*loader).pathLen},
 	{name: "nameConstraints", in: []place{inCA}, doc: "Limits on the names below the CA.",
 		shape: nameConstraintsTable.shape(), decode: (*loader).nameConstraints},
 	{name: "onChange", refused: notSupported},
 	{name: "probe", refused: notSupported},
-	{name: "kubeconfig", refused: notSupported},
 	{name: "secret", refused: notSupported},
 	{name: "configMap", refused: notSupported},
 }
@@ -207,6 +209,49 @@ var keystoreFields = []field[*keystoreTarget]{
 	{name: "group", doc: "Group, a name or a number.", shape: stringShape,
 		decode: func(d *loader, v value, t *keystoreTarget) { t.group = d.account(v) }},
 }
+
+var kubeconfigTable = newTable("a kubeconfig", []field[*kubeconfigTarget]{
+	{name: "path", required: true, doc: "The path; a relative one starts at the file that states it.", shape: stringShape,
+		decode: func(d *loader, v value, t *kubeconfigTarget) {
+			if p := d.path(v); p != "" && d.isFile(v) {
+				t.path = p
+			}
+		}},
+	{name: "server", required: true, hint: `write server: "https://10.0.0.1:6443"`, doc: "The apiserver's URL: https://HOST:PORT.", shape: stringShape,
+		decode: func(d *loader, v value, t *kubeconfigTarget) { t.Server = d.serverURL(v) }},
+	{name: "namespace", doc: "Namespace of requests that state none.", shape: stringShape,
+		decode: func(d *loader, v value, t *kubeconfigTarget) { t.Namespace = d.namespace(v) }},
+	{name: "cluster", doc: "Name of the cluster in the file; kubernetes by default.", shape: stringShape,
+		decode: func(d *loader, v value, t *kubeconfigTarget) { t.Cluster = d.entryName(v, "a name") }},
+	{name: "user", doc: "Name of the user in the file; the commonName by default.", shape: stringShape,
+		decode: func(d *loader, v value, t *kubeconfigTarget) { t.User = d.entryName(v, "a name") }},
+	{name: "context", doc: "Name of the context in the file; USER@CLUSTER by default.", shape: stringShape,
+		decode: func(d *loader, v value, t *kubeconfigTarget) { t.Context = d.entryName(v, "a name") }},
+	{name: "ca", doc: "File with the CA of the apiserver, in PEM; the certificate's own trust anchor by default.", shape: stringShape,
+		decode: func(d *loader, v value, t *kubeconfigTarget) {
+			if p := d.path(v); p != "" && d.isFile(v) {
+				t.CA = p
+			}
+		}},
+	{name: "tlsServerName", doc: "The name that the apiserver's certificate must have, if it is not the URL's.", shape: stringShape,
+		decode: func(d *loader, v value, t *kubeconfigTarget) { t.TLSServerName = d.tlsServerName(v) }},
+	{name: "proxyURL", doc: "Proxy to the apiserver: http, https or socks5.", shape: stringShape,
+		decode: func(d *loader, v value, t *kubeconfigTarget) { t.ProxyURL = d.proxyURL(v) }},
+	{name: "embed", doc: "true, the default: key and certificate are in the file; false: it names the files that hold them.",
+		shape: scalarShape(schema{"enum": []any{true, false, "true", "false"}}),
+		decode: func(d *loader, v value, t *kubeconfigTarget) {
+			if b, ok := d.boolean(v); ok {
+				t.byPath = !b
+			}
+		}},
+	{name: "mode", doc: `Permissions in octal, quoted; "0600" by default.`,
+		shape:  scalarShape(schema{"type": "string", "pattern": "^0?[0-7]{3}$"}),
+		decode: func(d *loader, v value, t *kubeconfigTarget) { t.mode = d.mode(v) }},
+	{name: "owner", doc: "Owner, a name or a number.", shape: stringShape,
+		decode: func(d *loader, v value, t *kubeconfigTarget) { t.owner = d.account(v) }},
+	{name: "group", doc: "Group, a name or a number.", shape: stringShape,
+		decode: func(d *loader, v value, t *kubeconfigTarget) { t.group = d.account(v) }},
+})
 
 var targetShape = shape{
 	schema: schema{"anyOf": []schema{stringShape.schema, targetTable.shape().schema}},

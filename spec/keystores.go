@@ -76,19 +76,22 @@ func (d *loader) variable(v value) (string, bool) {
 	return name, ok
 }
 
-// maxAlias is how long an alias may be, in characters.
-const maxAlias = 200
+// maxEntryName is how long the name of an entry in an output may be, in characters.
+const maxEntryName = 200
 
-func (d *loader) alias(v value) string {
+func (d *loader) alias(v value) string { return d.entryName(v, "an alias") }
+
+// entryName decodes the name of something inside an output; what says of what.
+func (d *loader) entryName(v value, what string) string {
 	s, ok := d.word(v)
 	switch {
 	case !ok:
 		return ""
-	case utf8.RuneCountInString(s) > maxAlias:
-		d.problem(v, "an alias has at most %d characters", maxAlias)
+	case utf8.RuneCountInString(s) > maxEntryName:
+		d.problem(v, "%s has at most %d characters", what, maxEntryName)
 		return ""
 	case strings.ContainsFunc(s, unicode.IsControl):
-		d.problem(v, "an alias cannot hold control characters")
+		d.problem(v, "%s cannot hold control characters", what)
 		return ""
 	}
 	return s

@@ -164,6 +164,9 @@ func (d *loader) finishOutputs(c *draft, whole value) {
 			n++
 		}
 	}
+	if c.kubeconfig != nil && c.kubeconfig.path != "" {
+		n++
+	}
 	c.Outputs = make([]Output, 0, n)
 	for i, form := range forms {
 		if t := &c.files[i]; t.path != "" {
@@ -187,15 +190,18 @@ func (d *loader) finishOutputs(c *draft, whole value) {
 			c.Outputs = append(c.Outputs, t.keystoreOutput(form, c.Name))
 		}
 	}
+	d.finishKubeconfig(c, whole)
 	at := c.at("files", whole)
+	// One that names files has told what it lacks.
+	kubeconfig := c.states("kubeconfig")
 	switch {
-	case !c.states("files", "directory", "pkcs12", "jks"):
-		d.hinted(whole, "state files, directory, pkcs12 or jks", "has no outputs")
+	case !kubeconfig && !c.states("files", "directory", "pkcs12", "jks"):
+		d.hinted(whole, "state files, directory, pkcs12, jks or kubeconfig", "has no outputs")
 		return
-	case !c.states("files.certificate", "files.fullChain", "files.combined", "directory", "pkcs12", "jks"):
+	case !kubeconfig && !c.states("files.certificate", "files.fullChain", "files.combined", "directory", "pkcs12", "jks"):
 		d.hinted(at, "state files.certificate, fullChain or combined", "the certificate has no output")
 	}
-	if !c.states("files.privateKey", "files.combined", "directory", "pkcs12", "jks") {
+	if !kubeconfig && !c.states("files.privateKey", "files.combined", "directory", "pkcs12", "jks") {
 		d.hinted(at, "state files.privateKey or combined: nothing else keeps the key", "the private key has no output")
 	}
 }

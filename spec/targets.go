@@ -87,6 +87,7 @@ func (d *loader) checkTargets() {
 	}
 	t.each(func(c claim) { t.claim(c.path(), c) })
 	t.each(t.checkInside)
+	t.each(t.checkServerCA)
 	if t.stateDir != "" {
 		if outer, ok := t.containing(t.directory(filepath.Dir(t.stateDir)).resolved); ok && outer.cert != nil {
 			t.problem(outer, "the state directory %s lies inside %s", t.stateDir, outer.path())
@@ -227,4 +228,52 @@ func (t *targets) containing(dir string) (claim, bool) {
 	}
 	t.inside[dir] = c
 	return c, ok
+}
+
+// checkServerCA finds the issuer whose certificate a kubeconfig takes for the CA of
+// its server. An output that is something else cannot be meant.
+func (t *targets) checkServerCA(c claim) {
+	k := c.cert.Outputs[c.output].Kubeconfig
+	if k == nil || k.CA == "" {
+		return
+	}
+	name := filepath.Join(t.directory(filepath.Dir(k.CA)).resolved, filepath.Base(k.CA))
+	of, ok := t.claims[name]
+	if !ok {
+		if resolved, err := filepath.EvalSymlinks(name); err == nil {
+			name = resolved
+			of, ok = t.claims[name]
+		}
+	}
+	if !ok {
+		of, ok = t.claims[filepath.Dir(name)]
+		if !ok || !of.isSet() {
+			return
+		}
+	}
+	if of.cert != nil {
+		switch form := of.cert.Outputs[of.output].Form; {
+		case of.isSet() && filepath.Base(name) != DirCA:
+		case form == FormCertificate && of.cert.CA != nil:
+			k.CAIssuer = of.cert.Name
+			return
+		case form == FormCA, of.isSet():
+			k.CAIssuer = t.rootOf(of.cert)
+			return
+		}
+	}
+	t.d.problems = append(t.d.problems, Problem{Pos: c.cert.Outputs[c.output].Pos, Path: c.field() + ".ca",
+		Message: fmt.Sprintf("%s does not hold the certificate of a CA: it is %s", k.CA, of)})
+}
+
+// rootOf returns the name of the root above a certificate.
+func (t *targets) rootOf(c *Certificate) string {
+	for c.Issuer != "" {
+		is := t.d.issuerByName[c.Issuer]
+		if is == nil || is.result == nil || is.result.CA == nil {
+			return ""
+		}
+		c = is.result.CA
+	}
+	return c.Name
 }

@@ -199,17 +199,25 @@ const (
 	// beside files, under keys of their own.
 	FormPKCS12 Form = "pkcs12" // RFC 7292
 	FormJKS    Form = "jks"    // Java's own format
+
+	// A kubeconfig holds the key and the full chain, or the paths of the outputs
+	// that do. It stands beside files, too.
+	FormKubeconfig      Form = "kubeconfig"
+	FormKubeconfigPaths Form = "kubeconfigPaths"
 )
 
 // HoldsKey tells whether outputs of the form hold a private key.
 func (f Form) HoldsKey() bool {
-	return f == FormPrivateKey || f == FormCombined || f.IsKeystore()
+	return f == FormPrivateKey || f == FormCombined || f == FormKubeconfig || f.IsKeystore()
 }
 
 // HoldsLeaf tells whether outputs of the form hold the certificate.
 func (f Form) HoldsLeaf() bool {
-	return f == FormCertificate || f == FormFullChain || f == FormCombined || f.IsKeystore()
+	return f == FormCertificate || f == FormFullChain || f == FormCombined || f == FormKubeconfig || f.IsKeystore()
 }
+
+// IsKubeconfig tells whether outputs of the form are kubeconfigs.
+func (f Form) IsKubeconfig() bool { return f == FormKubeconfig || f == FormKubeconfigPaths }
 
 // IsKeystore tells whether outputs of the form are keystores.
 func (f Form) IsKeystore() bool { return f == FormPKCS12 || f == FormJKS }
@@ -236,6 +244,25 @@ type Keystore struct {
 	Password *SecretRef
 }
 
+// Kubeconfig is what only the outputs that are kubeconfigs have: the settings of
+// one cluster, one user, and the context that joins them.
+type Kubeconfig struct {
+	Server        string // an https URL
+	TLSServerName string // the name in the server's certificate, if it is not the URL's
+	ProxyURL      string
+	Namespace     string
+
+	Cluster, User, Context string // names
+
+	// CA is the file with the CA of the server; empty for the trust anchor of the
+	// certificate itself.
+	CA string
+	// CAIssuer names the issuer of this spec whose certificate is in CA, if one is.
+	CAIssuer string
+	// Certificate and PrivateKey are the outputs that a FormKubeconfigPaths names.
+	Certificate, PrivateKey string
+}
+
 // Output is one file that a certificate is written to.
 type Output struct {
 	Form Form
@@ -250,17 +277,22 @@ type Output struct {
 	Owner, Group string
 	// Keystore is set for the forms that are keystores.
 	Keystore *Keystore `json:",omitempty"`
-	Pos      Position
+	// Kubeconfig is set for the forms that are kubeconfigs.
+	Kubeconfig *Kubeconfig `json:",omitempty"`
+	Pos        Position
 }
 
 // Field returns the output's place under its certificate: files.privateKey,
-// pkcs12, or directory/tls.key for a member of a directory set.
+// pkcs12, kubeconfig, or directory/tls.key for a member of a directory set.
 func (o Output) Field() string {
 	if o.Dir != "" {
 		return "directory/" + o.Path[len(o.Dir)+1:]
 	}
-	if o.Form.IsKeystore() {
+	switch {
+	case o.Form.IsKeystore():
 		return string(o.Form)
+	case o.Form.IsKubeconfig():
+		return string(FormKubeconfig)
 	}
 	return "files." + string(o.Form)
 }

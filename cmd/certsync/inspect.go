@@ -24,12 +24,12 @@ func (a *app) inspectCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "inspect FILE…",
-		Short: "Show what is in certificate, request, key, CRL and keystore files",
+		Short: "Show what is in certificate, request, key, CRL, keystore and kubeconfig files",
 		Long: `Show what is in files, in PEM or DER: certificates, certificate requests, keys and
-CRLs, and keystores in PKCS#12 and JKS; - is standard input. Of a private key the
-type is shown, and which of the certificates and requests given it belongs to,
-never the key. What is encrypted is looked into with --password-file or
---password-env.`,
+CRLs, keystores in PKCS#12 and JKS, and kubeconfigs; - is standard input. Of a
+private key the type is shown, and which of the certificates and requests given it
+belongs to, never the key, and never another secret of a kubeconfig. What is
+encrypted is looked into with --password-file or --password-env.`,
 		Example: "  certsync inspect web.crt web.key\n  openssl s_client -connect www.example.com:443 </dev/null | certsync inspect -",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {

@@ -177,7 +177,7 @@ func (v *specVerifier) presented(ctx context.Context, c *spec.Certificate) ([]*x
 	var leaf *x509.Certificate
 	var rest []*x509.Certificate
 	for _, o := range c.Outputs {
-		if o.Form == spec.FormPrivateKey || o.Form == spec.FormCA {
+		if !o.Form.HoldsLeaf() && o.Form != spec.FormChain {
 			continue
 		}
 		seen, err := v.store.Read(ctx, o)
@@ -188,7 +188,7 @@ func (v *specVerifier) presented(ctx context.Context, c *spec.Certificate) ([]*x
 		switch {
 		case !seen.Exists, errors.Is(err, pki.ErrNoCertificate):
 			continue // what is missing, the plan tells
-		case err != nil && o.Form.IsKeystore():
+		case err != nil && (o.Form.IsKeystore() || o.Form.IsKubeconfig()):
 			continue // the same; other outputs may do
 		case err != nil:
 			return nil, fmt.Errorf("%s: read %s: %w", o.Field(), o.Path, err)

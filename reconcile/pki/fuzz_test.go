@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/certsync/certsync/spec"
 )
@@ -151,6 +152,47 @@ func fuzzKeystore(f *testing.F, form spec.Form, profiles ...spec.Profile) {
 func FuzzParsePKCS12(f *testing.F) { fuzzKeystore(f, spec.FormPKCS12, allProfiles...) }
 
 func FuzzParseJKS(f *testing.F) { fuzzKeystore(f, spec.FormJKS, "") }
+
+func FuzzParseKubeconfig(f *testing.F) {
+	seeds(f)
+	m := keystoreMaterial(f, spec.ECDSA, 256)
+	k := &spec.Kubeconfig{Server: "https://a", Cluster: "c", User: "u", Context: "x", CA: "/ca", Certificate: "/crt", PrivateKey: "/key"}
+	f.Add(encodeKubeconfig(f, spec.FormKubeconfig, m, k))
+	f.Add(encodeKubeconfig(f, spec.FormKubeconfigPaths, m, k))
+	f.Add(kubeadmConfig(f, m, true))
+	f.Add([]byte("{kind: Config, users: [{name: a, user: {token: t}}], contexts: [{name: x}], clusters: [{name: c}]}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		read, err := ParseKubeconfig(data)
+		if err != nil {
+			return
+		}
+		_, _ = Inspect(data, nil)
+		u := read.User(read.CurrentContext)
+		if u == nil {
+			return
+		}
+		key, _, err := u.Key()
+		chain, certErr := u.Chain()
+		if err != nil || certErr != nil || len(read.Clusters) == 0 || !utf8.ValidString(u.Name) {
+			return
+		}
+		// What is written of it says the same.
+		c := read.Clusters[0]
+		k := &spec.Kubeconfig{Server: c.Server, ProxyURL: c.ProxyURL, Cluster: c.Name, User: u.Name, Context: read.CurrentContext}
+		m := Material{Key: key, Chain: chain}
+		again, err := EncodeKubeconfig(spec.FormKubeconfig, m, chain[:1], k, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		read, err = ParseKubeconfig(again)
+		if err != nil || len(read.Users) != 1 || read.Users[0].Name != u.Name || read.Clusters[0].Server != c.Server {
+			t.Fatalf("written and read again: %v\n%q", err, u.Name)
+		}
+		if k, _, err := read.User("").Key(); err != nil || k.Fingerprint() != key.Fingerprint() {
+			t.Fatalf("another key: %v", err)
+		}
+	})
+}
 
 func FuzzCRLs(f *testing.F) {
 	seeds(f)

@@ -21,9 +21,12 @@ type Item struct {
 	PublicKey   *PublicKeyInfo   `json:"publicKey,omitempty"`
 	CRL         *CRLInfo         `json:"crl,omitempty"`
 	Keystore    *KeystoreInfo    `json:"keystore,omitempty"`
+	Kubeconfig  *KubeconfigInfo  `json:"kubeconfig,omitempty"`
 	PEMType     string           `json:"pemType,omitempty"` // of an ItemOther
 	// Alias is the name of what stands in a keystore; it may be empty there.
 	Alias string `json:"alias,omitempty"`
+	// Of tells whose a key or certificate in a kubeconfig is: user NAME, cluster NAME.
+	Of string `json:"of,omitempty"`
 	// Trusted marks a certificate that Java takes for a trust anchor, by the
 	// keystore that it is in.
 	Trusted bool `json:"trusted,omitempty"`
@@ -36,8 +39,9 @@ const (
 	ItemPrivateKey  = "private key"
 	ItemPublicKey   = "public key"
 	ItemCRL         = "CRL"
-	ItemKeystore    = "keystore" // what is in it follows
-	ItemOther       = "other"    // a PEM block that is none of these
+	ItemKeystore    = "keystore"   // what is in it follows
+	ItemKubeconfig  = "kubeconfig" // what is in it follows
+	ItemOther       = "other"      // a PEM block that is none of these
 )
 
 // CertificateInfo is what is in a certificate, for people and JSON.
@@ -80,6 +84,43 @@ type KeystoreInfo struct {
 	Profile spec.Profile `json:"profile,omitempty"`
 	Keys    int          `json:"keys"`
 	Trusted int          `json:"trusted"`
+}
+
+// KubeconfigInfo is what is known of a kubeconfig as a whole. Other names fields
+// that are not shown, and what may be a secret is never shown.
+type KubeconfigInfo struct {
+	CurrentContext string            `json:"currentContext"`
+	Contexts       []KubeContextInfo `json:"contexts"`
+	Clusters       []KubeClusterInfo `json:"clusters"`
+	Users          []KubeUserInfo    `json:"users"`
+	Other          []string          `json:"other,omitempty"`
+}
+
+// KubeContextInfo is one context.
+type KubeContextInfo struct {
+	Name      string   `json:"name"`
+	Cluster   string   `json:"cluster"`
+	User      string   `json:"user"`
+	Namespace string   `json:"namespace,omitempty"`
+	Other     []string `json:"other,omitempty"`
+}
+
+// KubeClusterInfo is one cluster.
+type KubeClusterInfo struct {
+	Name          string   `json:"name"`
+	Server        string   `json:"server"`
+	TLSServerName string   `json:"tlsServerName,omitempty"`
+	ProxyURL      string   `json:"proxyURL,omitempty"`
+	CAFile        string   `json:"caFile,omitempty"`
+	Other         []string `json:"other,omitempty"`
+}
+
+// KubeUserInfo is one user.
+type KubeUserInfo struct {
+	Name            string   `json:"name"`
+	CertificateFile string   `json:"certificateFile,omitempty"`
+	KeyFile         string   `json:"keyFile,omitempty"`
+	Other           []string `json:"other,omitempty"`
 }
 
 // RequestInfo is what is in a certificate request.
@@ -134,9 +175,10 @@ type ExtensionInfo struct {
 	Critical bool   `json:"critical,omitempty"`
 }
 
-// Inspect decodes all that is in data: PEM, a keystore, or one thing in DER.
-// password is as in ParseKey, but a key whose password is not to be had is shown as
-// encrypted; a keystore does not open without. What is cut off or malformed is an error, and so is data without anything.
+// Inspect decodes all that is in data: PEM, a keystore, a kubeconfig, or one thing
+// in DER. password is as in ParseKey, but a key whose password is not to be had is
+// shown as encrypted; a keystore does not open without. What is cut off or malformed
+// is an error, and so is data without anything.
 func Inspect(data []byte, password func() ([]byte, error)) ([]Item, error) {
 	if form := IsKeystore(data); form != "" {
 		return inspectKeystore(form, data, password)
@@ -147,6 +189,9 @@ func Inspect(data []byte, password func() ([]byte, error)) ([]Item, error) {
 			return nil, err
 		}
 		return []Item{item}, nil
+	}
+	if IsKubeconfig(data) {
+		return inspectKubeconfig(data)
 	}
 	var items []Item
 	for rest := data; ; {
@@ -241,6 +286,58 @@ func inspectKeystore(form spec.Form, data []byte, password func() ([]byte, error
 	}
 	for i, c := range append(store.Trusted[:len(store.Trusted):len(store.Trusted)], store.Others...) {
 		items = append(items, Item{Type: ItemCertificate, Alias: c.Alias, Trusted: i < len(store.Trusted), Certificate: NewCertificateInfo(c.Cert)})
+	}
+	return items, nil
+}
+
+// inspectKubeconfig returns the kubeconfig, then the CA of each cluster, then the
+// certificates and the key of each user.
+func inspectKubeconfig(data []byte) ([]Item, error) {
+	k, err := ParseKubeconfig(data)
+	if err != nil {
+		return nil, err
+	}
+	info := &KubeconfigInfo{CurrentContext: k.CurrentContext, Other: k.Other,
+		Contexts: []KubeContextInfo{}, Clusters: []KubeClusterInfo{}, Users: []KubeUserInfo{}}
+	items := []Item{{Type: ItemKubeconfig, Kubeconfig: info}}
+	certificates := func(of string, certs []*x509.Certificate) {
+		for _, cert := range certs {
+			items = append(items, Item{Type: ItemCertificate, Of: of, Certificate: NewCertificateInfo(cert)})
+		}
+	}
+	for _, c := range k.Contexts {
+		info.Contexts = append(info.Contexts, KubeContextInfo(c))
+	}
+	for _, c := range k.Clusters {
+		of := "cluster " + c.Name
+		if c.CAErr != nil {
+			return nil, fmt.Errorf("%s: %w", of, c.CAErr)
+		}
+		info.Clusters = append(info.Clusters, KubeClusterInfo{c.Name, c.Server, c.TLSServerName, c.ProxyURL, c.CAFile, c.Other})
+		certificates(of, c.CA)
+	}
+	for i := range k.Users {
+		u := &k.Users[i]
+		of := "user " + u.Name
+		info.Users = append(info.Users, KubeUserInfo{u.Name, u.CertificateFile, u.KeyFile, u.Other})
+		if u.HoldsCertificate() {
+			chain, err := u.Chain()
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", of, err)
+			}
+			certificates(of, chain)
+		}
+		if u.HoldsKey() {
+			_, key, err := u.Key()
+			if err != nil && !errors.Is(err, ErrPassword) {
+				return nil, fmt.Errorf("%s: %w", of, err)
+			}
+			shown := &PrivateKeyInfo{Encoding: key.Encoding, Encrypted: key.Encrypted}
+			if err == nil {
+				shown.PublicKey = &PublicKeyInfo{string(key.Algorithm), key.Size, key.Fingerprint}
+			}
+			items = append(items, Item{Type: ItemPrivateKey, Of: of, PrivateKey: shown})
+		}
 	}
 	return items, nil
 }

@@ -134,6 +134,7 @@ func (s sheet) painted(label, value string) {
 func (s sheet) lines(label string, values []string) { s.line(label, strings.Join(values, ", ")) }
 
 func (s sheet) item(it *InspectedItem, others bool) {
+	s.line("of", it.Of)
 	s.line("alias", it.Alias)
 	if it.Trusted {
 		s.line("trusted", "yes, as a CA entry")
@@ -144,6 +145,8 @@ func (s sheet) item(it *InspectedItem, others bool) {
 		s.line("profile", string(it.Keystore.Profile))
 		s.line("private keys", strconv.Itoa(it.Keystore.Keys))
 		s.line("trusted", strconv.Itoa(it.Keystore.Trusted))
+	case it.Kubeconfig != nil:
+		s.kubeconfig(it.Kubeconfig)
 	case it.Certificate != nil:
 		s.certificate(it.Certificate)
 	case it.Request != nil:
@@ -165,6 +168,36 @@ func (s sheet) item(it *InspectedItem, others bool) {
 	case it.CRL != nil:
 		s.crl(it.CRL)
 	}
+}
+
+func (s sheet) kubeconfig(k *pki.KubeconfigInfo) {
+	// entry shows what is stated, with its label.
+	entry := func(kind, name string, words ...string) {
+		var parts []string
+		for i := 0; i+1 < len(words); i += 2 {
+			if words[i+1] != "" {
+				parts = append(parts, strings.TrimSpace(words[i]+" "+words[i+1]))
+			}
+		}
+		if len(parts) > 0 {
+			name += ": "
+		}
+		s.line(kind, name+strings.Join(parts, ", "))
+	}
+	for _, c := range k.Contexts {
+		kind := "context"
+		if c.Name == k.CurrentContext {
+			kind = "in use"
+		}
+		entry(kind, c.Name, "user", c.User, "cluster", c.Cluster, "namespace", c.Namespace, "", strings.Join(c.Other, ", "))
+	}
+	for _, c := range k.Clusters {
+		entry("cluster", c.Name, "", c.Server, "server name", c.TLSServerName, "proxy", c.ProxyURL, "CA in", c.CAFile, "", strings.Join(c.Other, ", "))
+	}
+	for _, u := range k.Users {
+		entry("user", u.Name, "certificate in", u.CertificateFile, "key in", u.KeyFile, "not shown:", strings.Join(u.Other, ", "))
+	}
+	s.lines("besides", k.Other)
 }
 
 func (s sheet) certificate(c *pki.CertificateInfo) {

@@ -1,0 +1,76 @@
+package spec
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"gopkg.in/yaml.v3"
+)
+
+// maxNodes bounds what aliases may make of a document that is no spec.
+const maxNodes = 100_000
+
+// ReadYAML reads a document of YAML or JSON that is no spec, such as a kubeconfig,
+// which may be a stranger's. Mappings become map[string]any, lists []any, null nil,
+// and all other scalars strings, as they are written. A key that is there twice is
+// an error, and so is a second document. No error shows any of the content.
+func ReadYAML(data []byte) (any, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var doc, more yaml.Node
+	switch err := decodeNode(dec, &doc); {
+	case errors.Is(err, io.EOF):
+		return nil, errors.New("it is empty")
+	case err != nil:
+		return nil, fmt.Errorf("not valid YAML in line %d", syntaxProblem(&source{}, err).Pos.Line)
+	}
+	if err := decodeNode(dec, &more); !errors.Is(err, io.EOF) {
+		return nil, errors.New("more than one document of YAML")
+	}
+	if len(doc.Content) == 0 {
+		return nil, errors.New("it is empty")
+	}
+	nodes := 0
+	return plain(doc.Content[0], &nodes)
+}
+
+func plain(n *yaml.Node, nodes *int) (any, error) {
+	if *nodes++; *nodes > maxNodes {
+		return nil, fmt.Errorf("YAML that expands to more than %d values", maxNodes)
+	}
+	n = deref(n)
+	switch n.Kind {
+	case yaml.MappingNode:
+		m := make(map[string]any, len(n.Content)/2)
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			k := deref(n.Content[i])
+			if k.Kind != yaml.ScalarNode {
+				return nil, fmt.Errorf("a key in line %d is no name", k.Line)
+			}
+			if _, twice := m[k.Value]; twice {
+				return nil, fmt.Errorf("the key in line %d is there twice", k.Line)
+			}
+			v, err := plain(n.Content[i+1], nodes)
+			if err != nil {
+				return nil, err
+			}
+			m[k.Value] = v
+		}
+		return m, nil
+	case yaml.SequenceNode:
+		list := make([]any, len(n.Content))
+		for i, item := range n.Content {
+			v, err := plain(item, nodes)
+			if err != nil {
+				return nil, err
+			}
+			list[i] = v
+		}
+		return list, nil
+	}
+	if n.ShortTag() == "!!null" {
+		return nil, nil //nolint:nilnil // null is a value
+	}
+	return n.Value, nil
+}
