@@ -3,6 +3,7 @@ package examples
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -248,15 +249,21 @@ func TestKubernetesPKI(t *testing.T) {
 
 	const kubeadm = "apiserver apiserver-etcd-client apiserver-kubelet-client ca etcd/ca etcd/healthcheck-client " +
 		"etcd/peer etcd/server front-proxy-ca front-proxy-client sa"
-	const inKubeconfigs = " admin super-admin controller-manager scheduler kubelet-client"
-	var want []string
-	for _, name := range strings.Fields(kubeadm + inKubeconfigs) {
-		want = append(want, name+".crt", name+".key")
+	const kubeconfigs = "admin super-admin controller-manager scheduler kubelet"
+	want := []string{"certsync.yaml", "kubelet/pki/kubelet-client-current.pem"}
+	for _, name := range strings.Fields(kubeadm) {
+		want = append(want, "pki/"+name+".crt", "pki/"+name+".key")
+	}
+	for _, name := range strings.Fields(kubeconfigs) {
+		want = append(want, name+".conf")
 	}
 	var got []string
-	err := filepath.WalkDir(filepath.Join(dir, "pki"), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			path, err = filepath.Rel(filepath.Join(dir, "pki"), path)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err == nil && d.Name() == ".certsync":
+			return filepath.SkipDir
+		case err == nil && !d.IsDir():
+			path, err = filepath.Rel(dir, path)
 			got = append(got, path)
 		}
 		return err
@@ -270,6 +277,12 @@ func TestKubernetesPKI(t *testing.T) {
 		t.Errorf("the files are\n%s\nwant\n%s", got, want)
 	}
 
+	for name, server := range map[string]string{
+		"admin": "https://kube.example.com:6443", "super-admin": "https://kube.example.com:6443",
+		"controller-manager": "https://192.0.2.10:6443", "scheduler": "https://192.0.2.10:6443", "kubelet": "https://192.0.2.10:6443",
+	} {
+		unpackKubeconfig(t, dir, name, server)
+	}
 	for _, test := range []struct {
 		ca, names, subject string
 		client, server     bool
@@ -280,7 +293,7 @@ func TestKubernetesPKI(t *testing.T) {
 		{"ca", "super-admin", "O=system:masters, CN=kubernetes-super-admin", true, false},
 		{"ca", "controller-manager", "CN=system:kube-controller-manager", true, false},
 		{"ca", "scheduler", "CN=system:kube-scheduler", true, false},
-		{"ca", "kubelet-client", "O=system:nodes, CN=system:node:control-plane-1", true, false},
+		{"ca", "kubelet", "O=system:nodes, CN=system:node:control-plane-1", true, false},
 		{"front-proxy-ca", "front-proxy-client", "CN=front-proxy-client", true, false},
 		{"etcd/ca", "etcd/server etcd/peer", "CN=control-plane-1", true, true},
 		{"etcd/ca", "etcd/healthcheck-client", "CN=kube-etcd-healthcheck-client", true, false},
@@ -305,14 +318,86 @@ func TestKubernetesPKI(t *testing.T) {
 		mustRun(t, dir, "openssl", append(args, "pki/apiserver.crt")...)
 	}
 
+	// kubelet.conf names files, and stays when they change.
+	conf := read(t, filepath.Join(dir, "kubelet.conf"))
 	// The key that tokens are signed with stays when all certificates are renewed.
 	before := read(t, filepath.Join(dir, "pki/sa.key"))
 	mustRun(t, dir, certsync, "apply", "--yes", "--replace", "certificates.*")
 	if read(t, filepath.Join(dir, "pki/sa.key")) != before {
 		t.Error("the key of the service accounts changed")
 	}
+	if read(t, filepath.Join(dir, "kubelet.conf")) != conf {
+		t.Error("kubelet.conf changed")
+	}
 	public := mustRun(t, dir, "openssl", "x509", "-in", "pki/sa.crt", "-noout", "-pubkey")
 	if mustRun(t, dir, "openssl", "pkey", "-in", "pki/sa.key", "-pubout") != public {
 		t.Error("sa.crt does not hold the public key of sa.key")
+	}
+}
+
+// unpackKubeconfig writes the certificate of the kubeconfig NAME.conf to pki/NAME.crt,
+// after it has compared the rest with what kubeadm writes.
+func unpackKubeconfig(t *testing.T, dir, name, server string) {
+	t.Helper()
+	var k struct {
+		CurrentContext string `yaml:"current-context"`
+		Clusters       []struct {
+			Name    string
+			Cluster struct {
+				Server string
+				CA     string `yaml:"certificate-authority-data"`
+			}
+		}
+		Contexts []struct {
+			Name    string
+			Context struct{ Cluster, User string }
+		}
+		Users []struct {
+			Name string
+			User struct {
+				CertificateData string `yaml:"client-certificate-data"`
+				KeyData         string `yaml:"client-key-data"`
+				Certificate     string `yaml:"client-certificate"`
+				Key             string `yaml:"client-key"`
+			}
+		}
+	}
+	if err := yaml.Unmarshal([]byte(read(t, filepath.Join(dir, name+".conf"))), &k); err != nil {
+		t.Fatal(err)
+	}
+	decode := func(text string) string {
+		t.Helper()
+		data, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	user, cluster := k.Users[0], k.Clusters[0]
+	if want := user.Name + "@kubernetes"; k.CurrentContext != want || k.Contexts[0].Name != want ||
+		k.Contexts[0].Context.Cluster != "kubernetes" || k.Contexts[0].Context.User != user.Name ||
+		cluster.Name != "kubernetes" || cluster.Cluster.Server != server {
+		t.Errorf("%s.conf is %+v", name, k)
+	}
+	if decode(cluster.Cluster.CA) != read(t, filepath.Join(dir, "pki/ca.crt")) {
+		t.Errorf("%s.conf has another CA", name)
+	}
+	cert, key := decode(user.User.CertificateData), decode(user.User.KeyData)
+	if cert == "" && user.User.Certificate == user.User.Key {
+		cert = read(t, user.User.Certificate)
+		key = cert
+	}
+	for file, text := range map[string]string{name + ".crt": cert, name + ".key": key} {
+		if err := os.WriteFile(filepath.Join(dir, "pki", file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	subject := mustRun(t, dir, "openssl", "x509", "-in", "pki/"+name+".crt", "-noout", "-subject", "-nameopt", "multiline,-space_eq")
+	if !strings.Contains(subject, "="+user.Name+"\n") {
+		t.Errorf("%s.conf calls its user %q:\n%s", name, user.Name, subject)
+	}
+	public := mustRun(t, dir, "openssl", "x509", "-in", "pki/"+name+".crt", "-noout", "-pubkey")
+	if mustRun(t, dir, "openssl", "pkey", "-in", "pki/"+name+".key", "-pubout") != public {
+		t.Errorf("%s.conf has another key", name)
 	}
 }

@@ -44,8 +44,9 @@ const Node = "control-plane"
 // concurrently, except for Stop.
 type ControlPlane struct {
 	// Dir is a directory of its own. It holds the spec, certsync.yaml, beside
-	// which others may be put; what certsync issued from them, in pki/; for each
-	// user a kubeconfig, NAME.conf; and for each program a log, NAME.log.
+	// which others may be put; what certsync issued from them, in pki/, and in
+	// kubeconfigs, NAME.conf; and for each program a log, NAME.log. Others may use
+	// the variables of the spec: ${vars.endpoint} and ${vars.port}.
 	Dir string
 
 	URL         string // where the apiserver is, https://127.0.0.1:PORT
@@ -187,15 +188,14 @@ func (c *ControlPlane) Wait(ctx context.Context) error {
 }
 
 // Kubeconfig returns the path of a kubeconfig: "admin", "super-admin",
-// "controller-manager", "scheduler", "kubelet", and those that WriteKubeconfig
-// wrote.
+// "controller-manager", "scheduler", "kubelet", and those of other specs in Dir.
 func (c *ControlPlane) Kubeconfig(name string) string {
 	return filepath.Join(c.Dir, name+".conf")
 }
 
 // TLS returns the configuration of a client that trusts the CA whose certificate
-// is pki/CA.crt, and shows the certificate pki/NAME.crt with its key. Without a
-// name it has none.
+// is pki/CA.crt, and shows the certificate pki/NAME.crt with its key, or that of the
+// kubeconfig NAME.conf. Without a name it has none.
 func (c *ControlPlane) TLS(ca, name string) (*tls.Config, error) {
 	anchor, err := os.ReadFile(c.pki(ca + ".crt"))
 	if err != nil {
@@ -206,7 +206,7 @@ func (c *ControlPlane) TLS(ca, name string) (*tls.Config, error) {
 		return nil, fmt.Errorf("read %s: no certificate", c.pki(ca+".crt"))
 	}
 	if name != "" {
-		pair, err := tls.LoadX509KeyPair(c.pki(name+".crt"), c.pki(name+".key"))
+		pair, err := c.pair(name)
 		if err != nil {
 			return nil, fmt.Errorf("certificate %s: %w", name, err)
 		}
@@ -219,8 +219,8 @@ func (c *ControlPlane) TLS(ca, name string) (*tls.Config, error) {
 	return config, nil
 }
 
-// Client returns a client of the apiserver with the certificate pki/NAME.crt, or
-// with none. It connects anew for each request.
+// Client returns a client of the apiserver with the certificate of TLS, or with
+// none. It connects anew for each request.
 func (c *ControlPlane) Client(name string) (*http.Client, error) {
 	return c.client("ca", name)
 }

@@ -33,7 +33,7 @@ certificates:
     profile: client
     commonName: ${each.key}
     subject: {organizations: ["${each.value}"]}
-    files: {certificate: "pki/${each.key}.crt", privateKey: "pki/${each.key}.key"}
+    kubeconfig: {path: "${each.key}.conf", server: "https://${vars.endpoint}:${vars.port}"}
   stranger:
     issuer: strangers
     profile: client
@@ -177,7 +177,7 @@ func create(t *testing.T, c *ControlPlane, path, object string) []byte {
 
 func certificate(t *testing.T, c *ControlPlane, name string) *x509.Certificate {
 	t.Helper()
-	pair, err := tls.LoadX509KeyPair(c.pki(name+".crt"), c.pki(name+".key"))
+	pair, err := c.pair(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func testComponents(t *testing.T, c *ControlPlane) {
 		"super-admin":              "kubernetes-super-admin system:masters",
 		"controller-manager":       "system:kube-controller-manager",
 		"scheduler":                "system:kube-scheduler",
-		"kubelet-client":           "system:node:" + Node + " system:nodes",
+		"kubelet":                  "system:node:" + Node + " system:nodes",
 		"apiserver-kubelet-client": "kube-apiserver-kubelet-client kubeadm:cluster-admins",
 	} {
 		client, err := c.Client(name)
@@ -235,8 +235,8 @@ func testComponents(t *testing.T, c *ControlPlane) {
 	wantStatus(t, c, "super-admin", "/api/v1/namespaces/kube-system/secrets", http.StatusOK)
 	wantStatus(t, c, "scheduler", "/api/v1/pods", http.StatusOK)
 	wantStatus(t, c, "scheduler", "/api/v1/namespaces/kube-system/secrets", http.StatusForbidden)
-	wantStatus(t, c, "kubelet-client", "/api/v1/pods?fieldSelector=spec.nodeName="+Node, http.StatusOK)
-	wantStatus(t, c, "kubelet-client", "/api/v1/namespaces/kube-system/secrets", http.StatusForbidden)
+	wantStatus(t, c, "kubelet", "/api/v1/pods?fieldSelector=spec.nodeName="+Node, http.StatusOK)
+	wantStatus(t, c, "kubelet", "/api/v1/namespaces/kube-system/secrets", http.StatusForbidden)
 
 	// The front proxy speaks for others. Who is none says it in vain.
 	for name, want := range map[string]int{"front-proxy-client": http.StatusOK, "olga": http.StatusForbidden} {
@@ -426,9 +426,6 @@ func testKubectl(t *testing.T, c *ControlPlane) {
 	kubectl, err := exec.LookPath("kubectl")
 	if err != nil {
 		return // the same was asked without it
-	}
-	if err := c.WriteKubeconfig("jane", "jane"); err != nil {
-		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
 		"admin": "kubernetes-admin", "super-admin": "kubernetes-super-admin", "controller-manager": "system:kube-controller-manager",

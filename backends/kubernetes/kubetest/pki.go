@@ -2,23 +2,31 @@ package kubetest
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"github.com/certsync/certsync/reconcile/pki"
 )
 
 // variables are those of the example that differ here.
-var variables = map[string]string{
-	"node":     Node,
-	"address":  "127.0.0.1",
-	"endpoint": "localhost",
+func (c *ControlPlane) variables() map[string]string {
+	_, port, _ := strings.Cut(strings.TrimPrefix(c.URL, "https://"), ":")
+	return map[string]string{
+		"node":     Node,
+		"address":  "127.0.0.1",
+		"endpoint": "localhost",
+		"port":     port,
+	}
 }
 
-// makePKI builds certsync, has it issue all that the example states, and writes
-// the kubeconfigs.
+// makePKI builds certsync, and has it issue all that the example states.
 func (c *ControlPlane) makePKI(ctx context.Context) error {
 	root, err := moduleRoot(ctx)
 	if err != nil {
@@ -36,7 +44,7 @@ func (c *ControlPlane) makePKI(ctx context.Context) error {
 	}
 	// The values go into the spec, so that a person who runs certsync in the
 	// directory does not have to know them.
-	for name, value := range variables {
+	for name, value := range c.variables() {
 		line := regexp.MustCompile(`(?m)^  ` + name + `: \S+`)
 		if n := len(line.FindAllIndex(spec, -1)); n != 1 {
 			return fmt.Errorf("the example states the variable %s %d times", name, n)
@@ -49,17 +57,6 @@ func (c *ControlPlane) makePKI(ctx context.Context) error {
 	if out, err := c.Certsync(ctx, "apply", "--yes"); err != nil {
 		return fmt.Errorf("certsync apply: %w\n%s", err, out)
 	}
-	for name, certificate := range map[string]string{
-		"admin":              "admin",
-		"super-admin":        "super-admin",
-		"controller-manager": "controller-manager",
-		"scheduler":          "scheduler",
-		"kubelet":            "kubelet-client",
-	} {
-		if err := c.WriteKubeconfig(name, certificate); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 
@@ -70,29 +67,39 @@ func (c *ControlPlane) Certsync(ctx context.Context, args ...string) (string, er
 	return string(out), err
 }
 
-// WriteKubeconfig writes the kubeconfig NAME for the certificate pki/CERTIFICATE.crt
-// and its key. It names the files, and so goes on to work when they are replaced.
-func (c *ControlPlane) WriteKubeconfig(name, certificate string) error {
-	text := strings.NewReplacer(
-		"URL", c.URL,
-		"CA", fmt.Sprintf("%q", c.pki("ca.crt")),
-		"CERTIFICATE", fmt.Sprintf("%q", c.pki(certificate+".crt")),
-		"KEY", fmt.Sprintf("%q", c.pki(certificate+".key")),
-		"USER", fmt.Sprintf("%q", name),
-	).Replace(kubeconfig)
-	return os.WriteFile(c.Kubeconfig(name), []byte(text), 0o600)
+// pair reads the certificate pki/NAME.crt with its key, or that of the kubeconfig
+// NAME.conf.
+func (c *ControlPlane) pair(name string) (tls.Certificate, error) {
+	pair, err := tls.LoadX509KeyPair(c.pki(name+".crt"), c.pki(name+".key"))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return pair, err
+	}
+	text, err := os.ReadFile(c.Kubeconfig(name))
+	if err != nil {
+		return pair, err
+	}
+	config, err := pki.ParseKubeconfig(text)
+	if err != nil {
+		return pair, err
+	}
+	user := config.User("")
+	if user == nil {
+		return pair, errors.New("the kubeconfig has no user")
+	}
+	if !user.HoldsKey() {
+		return tls.LoadX509KeyPair(user.CertificateFile, user.KeyFile)
+	}
+	key, _, err := user.Key()
+	if err != nil {
+		return pair, err
+	}
+	chain, err := user.Chain()
+	if err != nil {
+		return pair, err
+	}
+	pair = tls.Certificate{PrivateKey: key.Signer(), Leaf: chain[0]}
+	for _, cert := range chain {
+		pair.Certificate = append(pair.Certificate, cert.Raw)
+	}
+	return pair, nil
 }
-
-const kubeconfig = `apiVersion: v1
-kind: Config
-clusters:
-- name: kubetest
-  cluster: {server: "URL", certificate-authority: CA}
-users:
-- name: USER
-  user: {client-certificate: CERTIFICATE, client-key: KEY}
-contexts:
-- name: kubetest
-  context: {cluster: kubetest, user: USER}
-current-context: kubetest
-`
