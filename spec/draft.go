@@ -100,10 +100,11 @@ func newCADraft() *draft {
 }
 
 // builtinProfiles are usable without being stated. A spec may state profiles of
-// the same names, which then take their place.
+// the same names, which then take their place. A key that only proves who a client is
+// enciphers nothing (RFC 5280, section 4.2.1.12).
 var builtinProfiles = map[string][]Usage{
 	"server": {UsageDigitalSignature, UsageKeyEncipherment, UsageServerAuth},
-	"client": {UsageDigitalSignature, UsageKeyEncipherment, UsageClientAuth},
+	"client": {UsageDigitalSignature, UsageClientAuth},
 	"peer":   {UsageDigitalSignature, UsageKeyEncipherment, UsageServerAuth, UsageClientAuth},
 }
 
