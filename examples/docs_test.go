@@ -15,8 +15,12 @@ import (
 // documents returns the public Markdown files.
 func documents(t *testing.T) []string {
 	t.Helper()
-	files := []string{"../README.md", "../CHANGELOG.md", "../CONTRIBUTING.md"}
-	err := filepath.WalkDir("../docs", func(path string, _ fs.DirEntry, err error) error {
+	files, err := filepath.Glob("*/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files = append(files, "../README.md", "../CHANGELOG.md", "../CONTRIBUTING.md")
+	err = filepath.WalkDir("../docs", func(path string, _ fs.DirEntry, err error) error {
 		if filepath.Ext(path) == ".md" {
 			files = append(files, path)
 		}
