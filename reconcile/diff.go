@@ -155,8 +155,10 @@ func (d *differ) describe(it *Item, c *spec.Certificate, st *CertState) {
 
 func unreadableHint(err error, c *spec.Certificate) string {
 	switch {
+	case errors.Is(err, pki.ErrPassword) && c.CA != nil:
+		return fmt.Sprintf("give the password that the key is encrypted with; if nobody has it, give up the CA and all that it signed with --replace %s", c.ID)
 	case errors.Is(err, pki.ErrPassword):
-		return fmt.Sprintf("state the password that the file is encrypted with, or make a new key with --replace %s", c.ID)
+		return fmt.Sprintf("give the password that the file is encrypted with, or make a new key with --replace %s", c.ID)
 	case errors.Is(err, pki.ErrUnsupported):
 		return "convert the file, or move it away to have it made anew"
 	}
