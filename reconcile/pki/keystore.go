@@ -32,7 +32,8 @@ type KeystoreKey struct {
 	Chain []*x509.Certificate
 }
 
-// KeystoreCert is a certificate with its name, which may be empty.
+// KeystoreCert is a certificate with its name, which may be empty. The name of one
+// that is encrypted with RC2 cannot be read: it is empty, too.
 type KeystoreCert struct {
 	Alias string
 	Cert  *x509.Certificate
@@ -99,6 +100,8 @@ func CheckKeystorePassword(form spec.Form, profile spec.Profile, password []byte
 		return fmt.Errorf("the %w of the keystore is not UTF-8", ErrPassword)
 	case form == spec.FormJKS && n < minJavaPassword:
 		return fmt.Errorf("the %w has %d characters: a Java keystore needs at least %d", ErrPassword, n, minJavaPassword)
+	case form == spec.FormPKCS12 && profile == spec.ProfileLegacyRC2 && beyondUCS2(string(password)):
+		return fmt.Errorf("the %w of a keystore of the profile %s cannot have characters beyond U+FFFF", ErrPassword, profile)
 	case form == spec.FormPKCS12 && profile == spec.ProfilePasswordless && n > 0:
 		return fmt.Errorf("the profile %s goes without a %w", profile, ErrPassword)
 	}

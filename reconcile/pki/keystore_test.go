@@ -3,7 +3,6 @@ package pki
 import (
 	"bytes"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -170,30 +169,6 @@ func TestKeystoreDamaged(t *testing.T) {
 	}
 	if _, err := ParseKeystore(spec.FormJKS, encodeKeystore(t, spec.FormPKCS12, m, KeystoreOptions{"a", spec.ProfileLegacyDES, nil}), nil); err == nil || !strings.Contains(err.Error(), "pkcs12") {
 		t.Errorf("PKCS#12 for JKS: %v", err)
-	}
-}
-
-// TestRC2 checks the vectors of RFC 2268, section 5, with all bits effective.
-func TestRC2(t *testing.T) {
-	for _, v := range [][3]string{
-		{"ffffffffffffffff", "ffffffffffffffff", "278b27e42e2f0d49"},
-		{"3000000000000000", "1000000000000001", "30649edf9be7d2c2"},
-		{"88bca90e90875a7f0f79c384627bafb2", "0000000000000000", "2269552ab0f85ca6"},
-	} {
-		key, _ := hex.DecodeString(v[0])
-		plain, _ := hex.DecodeString(v[1])
-		block, err := newRC2(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out := make([]byte, 8)
-		block.Encrypt(out, plain)
-		if hex.EncodeToString(out) != v[2] {
-			t.Errorf("key %s: %x, want %s", v[0], out, v[2])
-		}
-		if block.Decrypt(out, out); !bytes.Equal(out, plain) {
-			t.Errorf("key %s: decrypted to %x", v[0], out)
-		}
 	}
 }
 

@@ -2,6 +2,7 @@ package pki
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/rand"
@@ -137,20 +138,20 @@ func encodePKCS12(m Material, o KeystoreOptions) ([]byte, error) {
 	w := &p12Writer{profile: profile, password: newP12Password(o.Password)}
 	id := sha1.Sum(m.Chain[0].Raw) //nolint:gosec // a name for the pair, as openssl gives it
 	name, local := p12Name(o.Alias), w.attribute(oidLocalKeyID, w.marshal(id[:]))
-	bags := []p12Bag{w.certBag(m.Chain[0], local, name)}
+	chain, key := []p12Bag{w.certBag(m.Chain[0], local, name)}, []p12Bag{w.keyBag(m.Key.Signer(), local, name)}
 	for _, cert := range m.Chain[1:] {
-		bags = append(bags, w.certBag(cert))
+		chain = append(chain, w.certBag(cert))
 	}
+	var anchor []p12Bag
 	if !m.Anchor.Equal(m.Chain[0]) {
-		bags = append(bags, w.certBag(m.Anchor, p12Name(TrustedAlias(o.Alias)), w.attribute(oidJavaTrusted, w.marshal(oidAnyUsage))))
+		anchor = append(anchor, w.certBag(m.Anchor, p12Name(TrustedAlias(o.Alias)), w.attribute(oidJavaTrusted, w.marshal(oidAnyUsage))))
 	}
-	safe := w.marshal([]p12Content{
-		w.content(w.marshal(bags), profile.certs),
-		w.content(w.marshal([]p12Bag{w.keyBag(m.Key, local, name)}), nil),
-	})
-	file := p12File{Version: 3, AuthSafe: w.content(safe, nil)}
-	w.mac(&file.MAC, safe)
-	out := w.marshal(file)
+	var out []byte
+	if profile.certs.Equal(oidPBERC240) {
+		out = w.file(w.rc2Certs(m.Chain, o.Password), w.content(w.marshal(append(key, anchor...)), nil))
+	} else {
+		out = w.file(w.content(w.marshal(append(chain, anchor...)), profile.certs), w.content(w.marshal(key), nil))
+	}
 	if w.err != nil {
 		return nil, fmt.Errorf("encode PKCS#12: %w", w.err)
 	}
@@ -168,6 +169,13 @@ func (w *p12Writer) marshal(v any) []byte {
 	out, err := asn1.Marshal(v)
 	w.err = errors.Join(w.err, err)
 	return out
+}
+
+func (w *p12Writer) file(contents ...p12Content) []byte {
+	safe := w.marshal(contents)
+	file := p12File{Version: 3, AuthSafe: w.content(safe, nil)}
+	w.mac(&file.MAC, safe)
+	return w.marshal(file)
 }
 
 func (w *p12Writer) salt() []byte {
@@ -212,8 +220,8 @@ func (w *p12Writer) certBag(cert *x509.Certificate, attributes ...p12Attribute) 
 	return p12Bag{oidCertBag, explicit(w.marshal(p12CertBag{oidX509Certificate, cert.Raw})), attributes}
 }
 
-func (w *p12Writer) keyBag(key *Key, attributes ...p12Attribute) p12Bag {
-	der, err := x509.MarshalPKCS8PrivateKey(key.Signer())
+func (w *p12Writer) keyBag(key crypto.Signer, attributes ...p12Attribute) p12Bag {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
 	w.err = errors.Join(w.err, err)
 	if w.profile.key == nil {
 		return p12Bag{oidKeyBag, explicit(der), attributes}
@@ -354,6 +362,7 @@ type p12Reader struct {
 	certs      []p12Cert
 	keys       []p12Key
 	certCipher asn1.ObjectIdentifier
+	ciphered   bool // certCipher is that of a certificate, be it none
 	keyCipher  asn1.ObjectIdentifier
 	mixed      bool // more than one cipher for certificates, or for keys
 }
@@ -406,9 +415,17 @@ func (r *p12Reader) verify(mac *p12MAC, safe []byte) error {
 	return errKeystorePassword
 }
 
-func (r *p12Reader) decrypt(enc encryptedKey) ([]byte, error) {
+// part counts what is decrypted.
+func (r *p12Reader) part() error {
 	if r.parts++; r.parts > maxKeystoreParts {
-		return nil, unsupported("PKCS#12 with more than %d encrypted parts is not supported", maxKeystoreParts)
+		return unsupported("PKCS#12 with more than %d encrypted parts is not supported", maxKeystoreParts)
+	}
+	return nil
+}
+
+func (r *p12Reader) decrypt(enc encryptedKey) ([]byte, error) {
+	if err := r.part(); err != nil {
+		return nil, err
 	}
 	password, err := r.password()
 	if err != nil {
@@ -432,6 +449,9 @@ func (r *p12Reader) content(c *p12Content) error {
 		var enc p12Encrypted
 		if err = unmarshal(c.Content.Bytes, &enc); err != nil {
 			break
+		}
+		if isRC2(enc.Info.Algorithm) {
+			return r.rc2Content(c, enc.Info.Algorithm)
 		}
 		algorithm = enc.Info.Algorithm.Algorithm
 		if data, err = r.decrypt(encryptedKey{enc.Info.Algorithm, enc.Info.Data}); err != nil {
@@ -470,9 +490,7 @@ func (r *p12Reader) bag(b *p12Bag, algorithm asn1.ObjectIdentifier) error {
 		if err != nil {
 			return fmt.Errorf("malformed certificate: %w", err)
 		}
-		r.mixed = r.mixed || len(r.certs) > 0 && !algorithm.Equal(r.certCipher)
-		r.certCipher = algorithm
-		r.certs = append(r.certs, p12Cert{KeystoreCert{name, cert}, id, trusted})
+		r.cert(p12Cert{KeystoreCert{name, cert}, id, trusted}, algorithm)
 		return nil
 	case b.ID.Equal(oidKeyBag), b.ID.Equal(oidShroudedKeyBag):
 		der := b.Value.Bytes
@@ -497,6 +515,15 @@ func (r *p12Reader) bag(b *p12Bag, algorithm asn1.ObjectIdentifier) error {
 		return nil
 	}
 	return unsupported("PKCS#12 with a bag of type %v is not supported", b.ID)
+}
+
+func (r *p12Reader) cert(c p12Cert, algorithm asn1.ObjectIdentifier) {
+	r.certs = append(r.certs, c)
+	if algorithm == nil && c.trusted {
+		return // an anchor may stand in the clear, as it does with LegacyRC2
+	}
+	r.mixed = r.mixed || r.ciphered && !algorithm.Equal(r.certCipher)
+	r.certCipher, r.ciphered = algorithm, true
 }
 
 // attributes reads those that are known; others say nothing to us.

@@ -19,18 +19,6 @@ var (
 	oidPBERC240  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 1, 6}
 )
 
-// pbeCiphers are the password-based ciphers of PKCS#12 itself (RFC 7292,
-// appendix C). PBES2 has taken their place.
-var pbeCiphers = []struct {
-	oid     asn1.ObjectIdentifier
-	keySize int // bytes
-	block   func(key []byte) (cipher.Block, error)
-}{
-	{oidPBE3DES, 24, des.NewTripleDESCipher},
-	{oidPBERC2128, 16, newRC2},
-	{oidPBERC240, 5, newRC2},
-}
-
 // pbeParams is pkcs-12PbeParams (RFC 7292, appendix C).
 type pbeParams struct {
 	Salt       []byte
@@ -104,27 +92,23 @@ func newP12Password(password []byte) p12Password {
 	return p12Password{password, append(bmpString(string(password)), 0, 0)}
 }
 
-// pbeBlock returns the cipher of one of pbeCiphers, keyed, and its
-// initialization vector; nil if the algorithm is none of them.
-func pbeBlock(algorithm pkix.AlgorithmIdentifier, password p12Password, iterationLimit int) (cipher.Block, []byte, error) {
-	for _, c := range pbeCiphers {
-		if !c.oid.Equal(algorithm.Algorithm) {
-			continue
-		}
-		var p pbeParams
-		if err := unmarshal(algorithm.Parameters.FullBytes, &p); err != nil {
-			return nil, nil, fmt.Errorf("malformed encryption parameters: %w", err)
-		}
-		if err := checkIterations(p.Iterations, iterationLimit); err != nil {
-			return nil, nil, err
-		}
-		block, err := c.block(pkcs12Derive(sha1.New, kdfKey, password.bmp, p.Salt, p.Iterations, c.keySize))
-		if err != nil {
-			return nil, nil, err
-		}
-		return block, pkcs12Derive(sha1.New, kdfIV, password.bmp, p.Salt, p.Iterations, block.BlockSize()), nil
+// pbeParameters returns the parameters of a password-based cipher of PKCS#12 itself
+// (RFC 7292, appendix C). PBES2 has taken the place of these.
+func pbeParameters(algorithm pkix.AlgorithmIdentifier, iterationLimit int) (pbeParams, error) {
+	var p pbeParams
+	if err := unmarshal(algorithm.Parameters.FullBytes, &p); err != nil {
+		return p, fmt.Errorf("malformed encryption parameters: %w", err)
 	}
-	return nil, nil, nil
+	return p, checkIterations(p.Iterations, iterationLimit)
+}
+
+// pbe3DES returns the keyed cipher and its initialization vector.
+func pbe3DES(p pbeParams, password p12Password) (cipher.Block, []byte, error) {
+	block, err := des.NewTripleDESCipher(pkcs12Derive(sha1.New, kdfKey, password.bmp, p.Salt, p.Iterations, 24))
+	if err != nil {
+		return nil, nil, err
+	}
+	return block, pkcs12Derive(sha1.New, kdfIV, password.bmp, p.Salt, p.Iterations, block.BlockSize()), nil
 }
 
 func checkIterations(n, limit int) error {
@@ -139,15 +123,21 @@ func checkIterations(n, limit int) error {
 
 // p12Decrypt decrypts a part of a PKCS#12 file.
 func p12Decrypt(enc encryptedKey, password p12Password, iterationLimit int) ([]byte, error) {
-	if enc.Algorithm.Algorithm.Equal(oidPBES2) {
+	switch algorithm := enc.Algorithm.Algorithm; {
+	case algorithm.Equal(oidPBES2):
 		return decryptPBES2(enc, password.utf8, iterationLimit)
+	case isRC2(enc.Algorithm):
+		return nil, unsupported("a private key encrypted with RC2 is not supported: convert it with openssl pkcs12 -legacy")
+	case !algorithm.Equal(oidPBE3DES):
+		return nil, unsupported("encryption with algorithm %v is not supported", algorithm)
 	}
-	block, iv, err := pbeBlock(enc.Algorithm, password, iterationLimit)
+	params, err := pbeParameters(enc.Algorithm, iterationLimit)
 	if err != nil {
 		return nil, err
 	}
-	if block == nil {
-		return nil, unsupported("encryption with algorithm %v is not supported", enc.Algorithm.Algorithm)
+	block, iv, err := pbe3DES(params, password)
+	if err != nil {
+		return nil, err
 	}
 	return decryptCBC(block, iv, enc.Data)
 }
@@ -157,12 +147,16 @@ func p12Encrypt(data []byte, algorithm asn1.ObjectIdentifier, password p12Passwo
 	if algorithm.Equal(oidPBES2) {
 		return encryptPBES2(data, password.utf8, iterations)
 	}
-	params, err := asn1.Marshal(pbeParams{salt, iterations})
+	if !algorithm.Equal(oidPBE3DES) {
+		return encryptedKey{}, fmt.Errorf("no encryption with algorithm %v", algorithm)
+	}
+	p := pbeParams{salt, iterations}
+	params, err := asn1.Marshal(p)
 	if err != nil {
 		return encryptedKey{}, err
 	}
 	enc := encryptedKey{Algorithm: pkix.AlgorithmIdentifier{Algorithm: algorithm, Parameters: asn1.RawValue{FullBytes: params}}}
-	block, iv, err := pbeBlock(enc.Algorithm, password, iterations)
+	block, iv, err := pbe3DES(p, password)
 	if err != nil {
 		return encryptedKey{}, err
 	}

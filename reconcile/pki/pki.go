@@ -1,7 +1,7 @@
 // Package pki makes, reads and compares keys, requests, certificates and
 // chains. It does no I/O and reads no clock: bytes and times come in, bytes and
-// verdicts go out. All cryptography is that of the standard library, but for RC2,
-// which only old PKCS#12 files are encrypted with.
+// verdicts go out. All cryptography is that of the standard library. Only RC2, with
+// which old PKCS#12 files are encrypted, is not in it, and left to go-pkcs12.
 package pki
 
 import (
