@@ -5,9 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -230,196 +227,67 @@ func TestKeystoreLibraries(t *testing.T) {
 	}
 }
 
-// requireTool returns a function that runs a program in a directory, as
-// requireOpenSSL does.
-func requireTool(t testing.TB, name string) func(dir string, args ...string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil && os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed, and CI must run this test", name)
-	}
-	if err != nil {
-		t.Skipf("SKIPPED: %s is not installed", name)
-	}
-	return func(dir string, args ...string) string {
-		t.Helper()
-		cmd := exec.Command(path, args...)
-		cmd.Dir = dir
-		cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%s %q: %v\n%s", name, args, err, out)
-		}
-		return string(out)
-	}
-}
-
-// requireKeytool returns a function that runs Java's keytool.
-func requireKeytool(t testing.TB) func(dir string, args ...string) string {
-	keytool := requireTool(t, "keytool")
-	return func(dir string, args ...string) string {
-		t.Helper()
-		return keytool(dir, append(args, "-J-XX:TieredStopAtLevel=1", "-J-Dfile.encoding=UTF-8")...)
-	}
-}
-
-func writeFile(t testing.TB, dir, name string, data []byte) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func TestKeystoreOpenSSL(t *testing.T) {
+// TestKeystoreRC2 reads what others encrypt with RC2, which go-pkcs12 decrypts.
+func TestKeystoreRC2(t *testing.T) {
 	openssl := requireOpenSSL(t)
-	m := keystoreMaterial(t, spec.RSA, 2048)
+	m := keystoreMaterial(t, spec.ECDSA, 256)
 	dir := t.TempDir()
-	for _, profile := range allProfiles {
-		if profile == spec.ProfileModern2026 {
-			continue // openssl reads PBMAC1 since 3.4; go-pkcs12 reads it above
-		}
-		for i, password := range []string{"changeit", utf8Password, ""} {
-			if profile == spec.ProfilePasswordless && password != "" {
-				continue
-			}
-			name := fmt.Sprintf("%s%d.p12", profile, i)
-			writeFile(t, dir, name, encodeKeystore(t, spec.FormPKCS12, m, KeystoreOptions{"Web 1", profile, []byte(password)}))
-			writeFile(t, dir, "pass", []byte(password+"\n"))
-			args := []string{"pkcs12", "-in", name, "-passin", "file:pass", "-nodes"}
-			if profile == spec.ProfileLegacyRC2 {
-				args = append(args, "-legacy")
-			}
-			if profile == spec.ProfilePasswordless {
-				args = append(args, "-nomacver")
-			}
-			out := openssl(dir, args...)
-			if strings.Count(out, "BEGIN CERTIFICATE") != 3 || strings.Count(out, "friendlyName: Web 1") < 2 || !strings.Contains(out, "friendlyName: Web 1-ca") {
-				t.Errorf("%s %q:\n%s", profile, password, out)
-			}
-			key, _, err := ParseKey([]byte(out), nil)
-			if err != nil || key.Fingerprint() != m.Key.Fingerprint() {
-				t.Errorf("%s %q: another key: %v", profile, password, err)
-			}
-		}
-	}
-
 	pem, err := m.Key.EncodePEM("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, dir, "all.pem", append(pem, EncodeCertificates(m.Chain[0], m.Chain[1], m.Anchor)...))
-	for i, password := range []string{"changeit", utf8Password, ""} {
+	export := func(password string, args ...string) []byte {
 		writeFile(t, dir, "pass", []byte(password+"\n"))
-		for profile, args := range map[spec.Profile][]string{
-			spec.ProfileModern2023: nil,
-			spec.ProfileLegacyRC2:  {"-legacy"},
-			spec.ProfileLegacyDES:  {"-legacy", "-descert"},
-		} {
-			name := fmt.Sprintf("theirs%s%d.p12", profile, i)
-			openssl(dir, append([]string{"pkcs12", "-export", "-in", "all.pem", "-name", "web", "-passout", "file:pass", "-out", name}, args...)...)
-			store, err := ParseKeystore(spec.FormPKCS12, []byte(read(t, dir, name)), secret(password))
-			if err != nil {
-				t.Errorf("%s %q: %v", profile, password, err)
-				continue
-			}
-			e, err := store.Entry()
-			if err != nil || e.Alias != "web" || e.Key.Fingerprint() != m.Key.Fingerprint() || len(e.Chain) != 3 || store.Profile != profile {
-				t.Errorf("%s %q: read as %s: %v", profile, password, store.Profile, err)
-			}
-		}
+		openssl(dir, append([]string{"pkcs12", "-export", "-legacy", "-in", "all.pem", "-name", "web", "-passout", "file:pass", "-out", "theirs"}, args...)...)
+		return []byte(read(t, dir, "theirs"))
 	}
-}
-
-func TestKeystoreKeytool(t *testing.T) {
-	keytool := requireKeytool(t)
-	dir := t.TempDir()
-	for _, alg := range []struct {
-		algorithm spec.Algorithm
-		size      int
-	}{{spec.RSA, 2048}, {spec.Ed25519, 0}} {
-		m := keystoreMaterial(t, alg.algorithm, alg.size)
-		for i, password := range []string{"changeit", utf8Password} {
-			for _, o := range []struct {
-				form    spec.Form
-				profile spec.Profile
-			}{{spec.FormJKS, ""}, {spec.FormPKCS12, spec.ProfileModern2023}, {spec.FormPKCS12, spec.ProfileLegacyDES}, {spec.FormPKCS12, spec.ProfileLegacyRC2}} {
-				if alg.algorithm != spec.RSA && o.profile != spec.ProfileModern2023 && o.form != spec.FormJKS {
-					continue
-				}
-				if o.form == spec.FormPKCS12 && password == utf8Password {
-					continue // which Java cannot open: "Password is not ASCII"
-				}
-				name := fmt.Sprintf("%s%s%s%d", alg.algorithm, o.form, o.profile, i)
-				writeFile(t, dir, name, encodeKeystore(t, o.form, m, KeystoreOptions{"Web", o.profile, []byte(password)}))
-				writeFile(t, dir, "pass", []byte(password+"\n"))
-				out := keytool(dir, "-list", "-v", "-keystore", name, "-storepass:file", "pass")
-				chain := "Certificate chain length: 2" // JKS tells the root from the chain
-				if o.form == spec.FormPKCS12 {
-					chain = "Certificate chain length: 3"
-				}
-				for _, want := range []string{"contains 2 entries", "Alias name: web\n", "Alias name: web-ca\n", "PrivateKeyEntry", "trustedCertEntry", chain} {
-					if !strings.Contains(out, want) {
-						t.Errorf("%s: no %q in\n%s", name, want, out)
-					}
-				}
-				// That Java gets at the key itself shows when it writes another keystore.
-				kind := spec.FormPKCS12
-				if password == utf8Password {
-					kind = spec.FormJKS
-				}
-				keytool(dir, "-importkeystore", "-noprompt", "-srckeystore", name, "-srcstorepass:file", "pass",
-					"-destkeystore", name+".new", "-deststoretype", string(kind), "-deststorepass:file", "pass")
-				store, err := ParseKeystore(kind, []byte(read(t, dir, name+".new")), secret(password))
-				if err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
-				e, err := store.Entry()
-				if err != nil || e.Alias != "web" || e.Key.Fingerprint() != m.Key.Fingerprint() || len(store.Trusted) != 1 {
-					t.Errorf("%s: as Java wrote it: %v", name, err)
-				}
-			}
-		}
-	}
-}
-
-// eachPKCS12 writes PKCS#12 files, of every profile that has been read for long,
-// and calls f for each.
-func eachPKCS12(t *testing.T, f func(dir, name, password string)) {
-	m := keystoreMaterial(t, spec.ECDSA, 256)
-	dir := t.TempDir()
-	for _, profile := range []spec.Profile{spec.ProfileModern2023, spec.ProfileLegacyDES, spec.ProfileLegacyRC2} {
-		for i, password := range []string{"changeit", utf8Password, ""} {
-			name := fmt.Sprintf("%s%d", profile, i)
-			writeFile(t, dir, name+".p12", encodeKeystore(t, spec.FormPKCS12, m, KeystoreOptions{name, profile, []byte(password)}))
-			f(dir, name, password)
-		}
-	}
-}
-
-// TestKeystoreNSS imports as Firefox and Chromium do.
-func TestKeystoreNSS(t *testing.T) {
-	pk12util, certutil := requireTool(t, "pk12util"), requireTool(t, "certutil")
-	eachPKCS12(t, func(dir, name, password string) {
-		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+	entry := func(t *testing.T, data []byte, profile spec.Profile, password string) {
+		t.Helper()
+		store, err := ParseKeystore(spec.FormPKCS12, data, secret(password))
+		if err != nil {
 			t.Fatal(err)
 		}
-		certutil(dir, "-N", "-d", "sql:"+name, "--empty-password")
-		pk12util(dir, "-d", "sql:"+name, "-i", name+".p12", "-W", password)
-		out := certutil(dir, "-L", "-d", "sql:"+name) + certutil(dir, "-K", "-d", "sql:"+name)
-		for _, want := range []string{name + " ", name + "-ca ", " " + name + "\n", "u,u,u"} {
-			if !strings.Contains(out, want) {
-				t.Errorf("%s: no %q in\n%s", name, want, out)
-			}
+		e, err := store.Entry()
+		if err != nil || e.Alias != "web" || e.Key.Fingerprint() != m.Key.Fingerprint() || len(e.Chain) != 3 || store.Profile != profile {
+			t.Errorf("%+v, profile %q: %v", e, store.Profile, err)
 		}
-	})
-}
+	}
+	for _, password := range []string{"changeit", utf8Password, ""} {
+		entry(t, export(password), spec.ProfileLegacyRC2, password)
+		entry(t, export(password, "-certpbe", "PBE-SHA1-RC2-128"), "", password)
+		if _, err := ParseKeystore(spec.FormPKCS12, export(password), secret("other")); !errors.Is(err, ErrPassword) {
+			t.Errorf("wrong password: %v", err)
+		}
+		if _, err := ParseKeystore(spec.FormPKCS12, export(password, "-nomac"), secret("other")); err == nil || !errors.Is(err, ErrPassword) && !errors.Is(err, ErrUnsupported) {
+			t.Errorf("wrong password, and no MAC: %v", err)
+		}
+	}
+	entry(t, export("changeit", "-nomac"), "", "changeit")
 
-func TestKeystoreGnuTLS(t *testing.T) {
-	certtool := requireTool(t, "certtool")
-	eachPKCS12(t, func(dir, name, password string) {
-		out := certtool(dir, "--p12-info", "--inder", "--infile", name+".p12", "--password", password)
-		if strings.Count(out, "BEGIN CERTIFICATE") != 3 || strings.Count(out, "PRIVATE KEY-----") != 2 || !strings.Contains(out, "Friendly name: "+name+"-ca") {
-			t.Errorf("%s:\n%s", name, out)
+	for name, data := range map[string][]byte{
+		"a private key encrypted with RC2 is not supported": export("changeit", "-keypbe", "PBE-SHA1-RC2-40"),
+		"2000001 iterations are more than":                  export("changeit", "-iter", "2000001", "-nomaciter"),
+		"RC2 with a password beyond UCS-2 is not supported": export("changeit\U0001f511"),
+	} {
+		password := "changeit"
+		if strings.Contains(name, "UCS-2") {
+			password += "\U0001f511"
 		}
-	})
+		if _, err := ParseKeystore(spec.FormPKCS12, data, secret(password)); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), name) {
+			t.Errorf("want %q: %v", name, err)
+		}
+	}
+	_, err = EncodeKeystore(spec.FormPKCS12, m, KeystoreOptions{"web", spec.ProfileLegacyRC2, []byte("changeit\U0001f511")})
+	if !errors.Is(err, ErrPassword) || !strings.Contains(err.Error(), "beyond U+FFFF") {
+		t.Errorf("written with a password beyond UCS-2: %v", err)
+	}
+
+	trust, err := gopkcs12.LegacyRC2.EncodeTrustStore([]*x509.Certificate{m.Anchor}, "changeit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if store, err := ParseKeystore(spec.FormPKCS12, trust, secret("changeit")); err != nil || len(store.Trusted) != 1 || !store.Trusted[0].Cert.Equal(m.Anchor) {
+		t.Errorf("a truststore: %+v: %v", store, err)
+	}
 }

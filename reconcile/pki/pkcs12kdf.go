@@ -104,7 +104,7 @@ func pbeParameters(algorithm pkix.AlgorithmIdentifier, iterationLimit int) (pbeP
 
 // pbe3DES returns the keyed cipher and its initialization vector.
 func pbe3DES(p pbeParams, password p12Password) (cipher.Block, []byte, error) {
-	block, err := des.NewTripleDESCipher(pkcs12Derive(sha1.New, kdfKey, password.bmp, p.Salt, p.Iterations, 24))
+	block, err := des.NewTripleDESCipher(pkcs12Derive(sha1.New, kdfKey, password.bmp, p.Salt, p.Iterations, 24)) //nolint:gosec // what old importers read
 	if err != nil {
 		return nil, nil, err
 	}
