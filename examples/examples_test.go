@@ -22,6 +22,9 @@ import (
 // certsync is the program, built once for all tests.
 var certsync string
 
+// keystorePassword is the password that examples take from the environment.
+const keystorePassword = "changeit"
+
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
@@ -34,6 +37,10 @@ func run(m *testing.M) int {
 	certsync = filepath.Join(dir, "certsync")
 	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", certsync, "../cmd/certsync").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build certsync: %v\n%s", err, out)
+		return 1
+	}
+	if err := os.Setenv("KEYSTORE_PASSWORD", keystorePassword); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
@@ -101,7 +108,7 @@ func TestEveryExample(t *testing.T) {
 
 func TestEveryExampleHasATest(t *testing.T) {
 	tested := map[string]bool{"quickstart": true, "mtls-services": true, "kubernetes-pki": true,
-		"nginx": true, "haproxy": true, "postgres": true, "redis": true}
+		"nginx": true, "haproxy": true, "postgres": true, "redis": true, "keystores": true}
 	entries, err := os.ReadDir(".")
 	if err != nil {
 		t.Fatal(err)
