@@ -51,20 +51,20 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// condition knows openssl, whether it is there, which CI must have; and
-// systemspec, whether this machine has a spec of its own.
+// condition knows openssl and keytool, whether they are there, which CI must have;
+// and systemspec, whether this machine has a spec of its own.
 func condition(name string) (bool, error) {
 	switch name {
 	case "systemspec":
 		_, err := os.Lstat(systemSpec)
 		return err == nil, nil
-	case "openssl":
+	case "openssl", "keytool":
 	default:
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
-	_, err := exec.LookPath("openssl")
+	_, err := exec.LookPath(name)
 	if err != nil && os.Getenv("CI") == "true" {
-		return false, errors.New("openssl is not installed, and CI must run this test")
+		return false, fmt.Errorf("%s is not installed, and CI must run this test", name)
 	}
 	return err == nil, nil
 }
