@@ -146,7 +146,7 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 	if !s.Match {
 		// What cannot be opened may hold the very key that is missed.
 		for i := range s.Outputs {
-			s.Err = errors.Join(s.Err, s.Outputs[i].Locked)
+			s.Err = alsoErr(s.Err, s.Outputs[i].Locked)
 		}
 	}
 	if leaf == nil {
@@ -185,16 +185,16 @@ func alsoErr(first, second error) error {
 	return fmt.Errorf("%w; %w", first, second)
 }
 
-// former looks for the key and certificate where the record says that they were
-// written by an earlier spec: what has moved is written to its new place, and
-// not issued anew.
+// former looks for the key and certificate where, and as, the record says that they
+// were written by an earlier spec: what has moved is written to its new place, and
+// not issued anew. So is a keystore to which the spec gives another password.
 func (o *observer) former(ctx context.Context, c *spec.Certificate, s *CertState, leaves []*x509.Certificate, keys []int) *x509.Certificate {
 	if s.Record != nil && o.foreign(ctx, s.Record) == nil {
 		for _, rec := range s.Record.Outputs {
-			if hasPath(c, rec.Path) {
+			out := rec.output()
+			if readAs(c, out) {
 				continue
 			}
-			out := rec.output()
 			seen, leaf, err := o.output(ctx, c, out, true)
 			s.Err = alsoErr(s.Err, err)
 			s.former, s.Outputs = append(s.former, out), append(s.Outputs, seen)
@@ -207,6 +207,23 @@ func (o *observer) former(ctx context.Context, c *spec.Certificate, s *CertState
 		}
 	}
 	return s.choose(leaves, keys)
+}
+
+// readAs tells whether the certificate has an output at the path of one that was
+// recorded, and whether it is read in the same way: a keystore that has another form
+// now, or its password elsewhere, is still as it was written.
+func readAs(c *spec.Certificate, former spec.Output) bool {
+	for _, o := range c.Outputs {
+		if o.Path != former.Path {
+			continue
+		}
+		if !o.Form.IsKeystore() || !former.Form.IsKeystore() {
+			return o.Form.IsKeystore() == former.Form.IsKeystore()
+		}
+		now, then := o.Keystore.Password, former.Keystore.Password
+		return o.Form == former.Form && (now == then || now != nil && then != nil && *now == *then)
+	}
+	return false
 }
 
 // foreign tells why the record belongs to another spec than the one observed:
