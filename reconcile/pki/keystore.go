@@ -98,6 +98,9 @@ func CheckKeystorePassword(form spec.Form, profile spec.Profile, password []byte
 	switch n := utf8.RuneCount(password); {
 	case !utf8.Valid(password):
 		return fmt.Errorf("the %w of the keystore is not UTF-8", ErrPassword)
+	case bytes.ContainsAny(password, "\n\r\x00"):
+		// openssl and keytool would take the first line alone.
+		return fmt.Errorf("the %w of the keystore is more than one line", ErrPassword)
 	case form == spec.FormJKS && n < minJavaPassword:
 		return fmt.Errorf("the %w has %d characters: a Java keystore needs at least %d", ErrPassword, n, minJavaPassword)
 	case form == spec.FormPKCS12 && profile == spec.ProfileLegacyRC2 && beyondUCS2(string(password)):

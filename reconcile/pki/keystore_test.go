@@ -133,6 +133,7 @@ func TestKeystorePasswordRefused(t *testing.T) {
 		{spec.FormJKS, "", "five5", "the password has 5 characters: a Java keystore needs at least 6"},
 		{spec.FormJKS, "", "", "the password has 0 characters: a Java keystore needs at least 6"},
 		{spec.FormPKCS12, spec.ProfileModern2023, "\xff\xfe", "the password of the keystore is not UTF-8"},
+		{spec.FormPKCS12, spec.ProfileModern2023, "changeit\n# of web", "the password of the keystore is more than one line"},
 		{spec.FormPKCS12, spec.ProfilePasswordless, "x", "the profile Passwordless goes without a password"},
 	} {
 		err := CheckKeystorePassword(c.form, c.profile, []byte(c.password))
