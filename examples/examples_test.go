@@ -236,6 +236,38 @@ func TestMTLSServices(t *testing.T) {
 	}
 }
 
+// TestSystemTrust adds the root to a copy of the system's trust, and takes it out
+// again: openssl trusts what is there.
+func TestSystemTrust(t *testing.T) {
+	need(t, "openssl", "update-ca-certificates")
+	dir := copyOf(t, "quickstart/certsync.yaml")
+	mustRun(t, dir, certsync, "apply", "--yes")
+	for _, d := range []string{"certs", "local", "etc", "hooks"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for file, text := range map[string]string{"conf": "", "local/my-root.crt": read(t, filepath.Join(dir, "pki/rootCA.crt"))} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	update := []string{"--certsconf", dir + "/conf", "--certsdir", dir + "/certs", "--localcertsdir", dir + "/local",
+		"--etccertsdir", dir + "/etc", "--hooksdir", dir + "/hooks"}
+	verify := []string{"verify", "-no-CAfile", "-CApath", "etc", "-purpose", "sslserver", "pki/k8s-apiserver.crt"}
+	if out := mustRun(t, dir, "update-ca-certificates", update...); !strings.Contains(out, "1 added") {
+		t.Errorf("not added:\n%s", out)
+	}
+	mustRun(t, dir, "openssl", verify...)
+	if err := os.Remove(filepath.Join(dir, "local/my-root.crt")); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, dir, "update-ca-certificates", append(update, "--fresh")...)
+	if out, err := command(dir, "openssl", verify...); err == nil {
+		t.Errorf("still trusted:\n%s", out)
+	}
+}
+
 // TestNameConstraintsHold states a service outside the intermediate's domain.
 func TestNameConstraintsHold(t *testing.T) {
 	dir := copyOf(t, "mtls-services/certsync.yaml")
