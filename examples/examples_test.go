@@ -337,7 +337,7 @@ func TestKubernetesPKI(t *testing.T) {
 		client, server     bool
 	}{
 		{"ca", "apiserver", "CN=kube-apiserver", false, true},
-		{"ca", "apiserver-kubelet-client", "O=kubeadm:cluster-admins, CN=kube-apiserver-kubelet-client", true, false},
+		{"ca", "apiserver-kubelet-client", "CN=kube-apiserver-kubelet-client", true, false},
 		{"ca", "admin", "O=kubeadm:cluster-admins, CN=kubernetes-admin", true, false},
 		{"ca", "super-admin", "O=system:masters, CN=kubernetes-super-admin", true, false},
 		{"ca", "controller-manager", "CN=system:kube-controller-manager", true, false},

@@ -2,6 +2,7 @@ package kubetest
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"strings"
 )
@@ -83,19 +84,27 @@ func (c *ControlPlane) startAPIServer(ctx context.Context, program string) error
 	})
 }
 
-// bindAdmins gives the group of administrators their rights, as kubeadm init does.
-func (c *ControlPlane) bindAdmins(ctx context.Context) error {
+// bindRoles gives the administrators and the apiserver itself their rights, as
+// kubeadm init does.
+func (c *ControlPlane) bindRoles(ctx context.Context) error {
 	client, err := c.Client("super-admin")
 	if err != nil {
 		return err
 	}
-	_, err = do(ctx, client, "POST", c.URL+"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", `{
-		"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
-		"metadata": {"name": "kubeadm:cluster-admins"},
-		"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-		"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "kubeadm:cluster-admins"}]
-	}`)
-	return err
+	for _, b := range []struct{ name, role, kind, subject string }{
+		{"kubeadm:cluster-admins", "cluster-admin", "Group", "kubeadm:cluster-admins"},
+		{"kubeadm:apiserver-kubelet-client", "system:kubelet-api-admin", "User", "kube-apiserver-kubelet-client"},
+	} {
+		_, err = do(ctx, client, "POST", c.URL+"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", fmt.Sprintf(`{
+			"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": %q},
+			"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": %q},
+			"subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": %q, "name": %q}]
+		}`, b.name, b.role, b.kind, b.subject))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *ControlPlane) startControllerManager(ctx context.Context, program string) error {

@@ -146,7 +146,7 @@ func runOnce(ctx context.Context, programs Programs) (_ *ControlPlane, err error
 	if err := c.startAPIServer(ctx, programs.APIServer); err != nil {
 		return nil, err
 	}
-	if err := c.bindAdmins(ctx); err != nil {
+	if err := c.bindRoles(ctx); err != nil {
 		return nil, err
 	}
 	if err := c.startControllerManager(ctx, programs.ControllerManager); err != nil {

@@ -219,7 +219,7 @@ func testComponents(t *testing.T, c *ControlPlane) {
 		"controller-manager":       "system:kube-controller-manager",
 		"scheduler":                "system:kube-scheduler",
 		"kubelet":                  "system:node:" + Node + " system:nodes",
-		"apiserver-kubelet-client": "kube-apiserver-kubelet-client kubeadm:cluster-admins",
+		"apiserver-kubelet-client": "kube-apiserver-kubelet-client",
 	} {
 		client, err := c.Client(name)
 		if err != nil {
@@ -237,6 +237,8 @@ func testComponents(t *testing.T, c *ControlPlane) {
 	wantStatus(t, c, "scheduler", "/api/v1/pods", http.StatusOK)
 	wantStatus(t, c, "scheduler", "/api/v1/namespaces/kube-system/secrets", http.StatusForbidden)
 	wantStatus(t, c, "kubelet", "/api/v1/pods?fieldSelector=spec.nodeName="+Node, http.StatusOK)
+	wantStatus(t, c, "apiserver-kubelet-client", "/api/v1/nodes", http.StatusOK)
+	wantStatus(t, c, "apiserver-kubelet-client", "/api/v1/namespaces/kube-system/secrets", http.StatusForbidden)
 	wantStatus(t, c, "kubelet", "/api/v1/namespaces/kube-system/secrets", http.StatusForbidden)
 
 	// The front proxy speaks for others. Who is none says it in vain.
