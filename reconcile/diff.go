@@ -154,7 +154,10 @@ func (d *differ) describe(it *Item, c *spec.Certificate, st *CertState) {
 }
 
 func unreadableHint(err error, c *spec.Certificate) string {
+	var foreign foreignCredentialsError
 	switch {
+	case errors.As(err, &foreign):
+		return "state another path, or move the file away to have it made anew"
 	case errors.Is(err, pki.ErrPassword) && c.CA != nil:
 		return fmt.Sprintf("give the password that the key is encrypted with; if nobody has it, give up the CA and all that it signed with --replace %s", c.ID)
 	case errors.Is(err, pki.ErrPassword):
