@@ -54,7 +54,10 @@ func userName(out spec.Output) string {
 func (o *observer) kubeconfig(out spec.Output, ours bool, data []byte, s *OutputState) (*x509.Certificate, error) {
 	failed := func(err error) error { return fmt.Errorf("%s: read %s: %w", out.Field(), out.Path, err) }
 	k, err := pki.ParseKubeconfig(data)
-	if err != nil {
+	switch {
+	case errors.Is(err, pki.ErrUnsupported):
+		return nil, failed(err)
+	case err != nil:
 		s.Malformed = err.Error()
 		return nil, nil //nolint:nilerr // that it is malformed is an observation
 	}

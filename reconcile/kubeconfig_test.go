@@ -189,6 +189,7 @@ func TestKubeconfigUnusable(t *testing.T) {
 			joe := string(w.read("joe.conf"))
 			return line(w, "client-key-data", strings.TrimSpace(joe[strings.Index(joe, "client-key-data"):]))
 		}, reconcile.KeyMismatch, ""},
+		{"two documents", func(w *world) string { return string(w.read("jane.conf")) + "---\na: 1\n" }, "", "jane.conf: kubeconfig: YAML of more than one document is not read"},
 		{"encrypted key", func(w *world) string { return line(w, "client-key-data", encrypted) }, "", "jane.conf: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -9,14 +9,24 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// maxNodes bounds what aliases may make of a document that is no spec.
-const maxNodes = 100_000
+// What a document that is no spec may be: its size, and what aliases make of it.
+const (
+	maxDocument = 4 << 20
+	maxNodes    = 100_000
+)
+
+// ErrTooMuch is wrapped by the errors of ReadYAML about what may be good and is
+// more than it reads.
+var ErrTooMuch = errors.New("is not read")
 
 // ReadYAML reads a document of YAML or JSON that is no spec, such as a kubeconfig,
 // which may be a stranger's. Mappings become map[string]any, lists []any, null nil,
 // and all other scalars strings, as they are written. A key that is there twice is
 // an error, and so is a second document. No error shows any of the content.
 func ReadYAML(data []byte) (any, error) {
+	if len(data) > maxDocument {
+		return nil, fmt.Errorf("YAML of more than %d MiB %w", maxDocument>>20, ErrTooMuch)
+	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var doc, more yaml.Node
 	switch err := decodeNode(dec, &doc); {
@@ -26,7 +36,7 @@ func ReadYAML(data []byte) (any, error) {
 		return nil, fmt.Errorf("not valid YAML in line %d", syntaxProblem(&source{}, err).Pos.Line)
 	}
 	if err := decodeNode(dec, &more); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more than one document of YAML")
+		return nil, fmt.Errorf("YAML of more than one document %w", ErrTooMuch)
 	}
 	if len(doc.Content) == 0 {
 		return nil, errors.New("it is empty")
@@ -37,7 +47,7 @@ func ReadYAML(data []byte) (any, error) {
 
 func plain(n *yaml.Node, nodes *int) (any, error) {
 	if *nodes++; *nodes > maxNodes {
-		return nil, fmt.Errorf("YAML that expands to more than %d values", maxNodes)
+		return nil, fmt.Errorf("YAML of more than %d values %w", maxNodes, ErrTooMuch)
 	}
 	n = deref(n)
 	switch n.Kind {

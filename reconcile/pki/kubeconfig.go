@@ -131,10 +131,14 @@ func IsKubeconfig(data []byte) bool {
 }
 
 // ParseKubeconfig reads a kubeconfig in YAML or JSON. What is in it is not judged:
-// a key or certificate that is malformed is an error of who asks for it. No error
-// shows any part of a key.
+// a key or certificate that is malformed is an error of who asks for it. One that
+// may be good and is more than is read is ErrUnsupported. No error shows any part of
+// a key.
 func ParseKubeconfig(data []byte) (*Kubeconfig, error) {
 	tree, err := spec.ReadYAML(data)
+	if errors.Is(err, spec.ErrTooMuch) {
+		return nil, unsupported("kubeconfig: %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("malformed kubeconfig: %w", err)
 	}
@@ -377,7 +381,7 @@ func yamlScalar(s string) string {
 		case r == '"' || r == '\\':
 			out.WriteByte('\\')
 			out.WriteRune(r)
-		case r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r == 0xfeff:
+		case r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r == 0xfeff || r == 0xfffe || r == 0xffff:
 			fmt.Fprintf(&out, `\u%04x`, r)
 		default:
 			out.WriteRune(r)

@@ -33,7 +33,7 @@ func TestKubeconfigRoundTrip(t *testing.T) {
 	m := keystoreMaterial(t, spec.ECDSA, 256)
 	for _, name := range []string{
 		"kubernetes", "system:node:a", "yes", "NULL", "1.5", "0x1f", "~", "a: b", "a #b", "- a", "[a]", "{a", "*a", "&a", "!a", "%a", "@a", "`a", "'a'", `"a"`, `a\b`,
-		"a:", "ä€😀", " a ", "\u2028", "\u0085", "\ufeff", "a,b", "2001-01-01", ".inf", "|", ">", "?", "<<", "=",
+		"a:", "ä€😀", " a ", "\u2028", "\u0085", "\ufeff", "\ufffe", "\uffff", "\U0001ffff", "a,b", "2001-01-01", ".inf", "|", ">", "?", "<<", "=",
 	} {
 		k := kubeconfigSettings()
 		k.Cluster, k.User, k.Context = name, name, name
@@ -185,12 +185,13 @@ func TestKubeconfigDamaged(t *testing.T) {
 	m := keystoreMaterial(t, spec.ECDSA, 256)
 	const secret = "c2VjcmV0c2VjcmV0c2VjcmV0"
 	for text, want := range map[string]string{
-		"":                                      "it is empty",
-		"# nothing":                             "it is empty",
-		"a: " + secret + ": b":                  "not valid YAML in line 1",
-		"a: 1\n---\nb: " + secret:               "more than one document",
-		"{a: 1, a: " + secret + "}":             "the key in line 1 is there twice",
-		"? [" + secret + "]\n: 1":               "a key in line 1 is no name",
+		"":                          "it is empty",
+		"# nothing":                 "it is empty",
+		"a: " + secret + ": b":      "not valid YAML in line 1",
+		"a: 1\n---\nb: " + secret:   "YAML of more than one document is not read",
+		"{a: 1, a: " + secret + "}": "the key in line 1 is there twice",
+		"? [" + secret + "]\n: 1":   "a key in line 1 is no name",
+		strings.Repeat("# "+secret+"\n", 200_000): "YAML of more than 4 MiB is not read",
 		secret:                                  "it is no mapping",
 		"kind: Secret":                          `its kind is "Secret"`,
 		"{}":                                    `its kind is ""`,
@@ -200,11 +201,14 @@ func TestKubeconfigDamaged(t *testing.T) {
 		"{kind: Config, users: [{user: " + secret + "}]}":                                                                  "users[0].user is no mapping",
 		"{kind: Config, users: [{user: {client-key-data: [" + secret + "]}}]}":                                             "client-key-data of users[0].user is no string",
 		"kind: &a [" + strings.Repeat("*a, ", 3) + "]":                                                                     "",
-		"a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [" + strings.Repeat("*a,", 200) + "]\nc: [" + strings.Repeat("*b,", 200) + "]": "expands to more",
+		"a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [" + strings.Repeat("*a,", 200) + "]\nc: [" + strings.Repeat("*b,", 200) + "]": "YAML of more than 100000 values is not read",
 	} {
 		_, err := ParseKubeconfig([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), secret) {
 			t.Errorf("%.60q: %v, want %q", text, err, want)
+		}
+		if strings.HasSuffix(want, "is not read") != errors.Is(err, ErrUnsupported) && want != "" {
+			t.Errorf("%.60q: unsupported is %t", text, errors.Is(err, ErrUnsupported))
 		}
 	}
 	for _, c := range []struct{ key, cert, keyErr, certErr string }{
