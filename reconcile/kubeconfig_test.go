@@ -70,16 +70,20 @@ func TestKubeconfigFollowsItsIssuers(t *testing.T) {
 	w := kubeconfigWorld(t, kubeconfigSpec)
 	w.wantKubeconfig("jane.conf", "ca.crt")
 	w.wantKubeconfig("joe.conf", "servers.crt")
-	for _, c := range []struct{ old, new, repaired, alone string }{
-		{"commonName: middle, duration: 5y", "commonName: middle, duration: 6y", "jane joe", "node"}, // node.pem holds the chain
-		{"commonName: servers, duration: 8y", "commonName: servers, duration: 7y", "joe", ""},
-		{"commonName: root,", "commonName: root, duration: 9y,", "jane", ""},
+	for _, c := range []struct{ old, new, repaired string }{
+		{"commonName: middle, duration: 5y", "commonName: middle, duration: 6y", "jane joe node"}, // node.pem holds the chain
+		{"commonName: servers, duration: 8y", "commonName: servers, duration: 7y", "joe"},
+		{"commonName: root,", "commonName: root, duration: 9y,", "jane node"},
 	} {
 		jane, joe := w.kubeconfig("jane.conf"), w.kubeconfig("joe.conf")
 		w.edit(c.old, c.new)
 		p := w.plan(reconcile.Options{})
-		for _, name := range strings.Fields(c.repaired + " " + c.alone) {
-			if it := item(t, p, "certificates."+name); it.Action != reconcile.ActionRepair {
+		for _, name := range []string{"jane", "joe", "node"} {
+			want := reconcile.ActionNone
+			if strings.Contains(c.repaired, name) {
+				want = reconcile.ActionRepair
+			}
+			if it := item(t, p, "certificates."+name); it.Action != want {
 				t.Errorf("%s: %s: %s", c.new, name, describe(p))
 			}
 		}
@@ -103,6 +107,34 @@ func TestKubeconfigFollowsItsIssuers(t *testing.T) {
 	w.applyOK(reconcile.Options{Replace: []string{"issuers.servers"}})
 	w.wantEmpty()
 	w.wantKubeconfig("joe.conf", "servers.crt")
+}
+
+// TestKubeconfigTakenApart gives key and certificate files of their own, and then
+// takes these away again: nothing is issued for it.
+func TestKubeconfigTakenApart(t *testing.T) {
+	const line = `kubeconfig: {path: jane.conf, server: "https://10.0.0.1:6443"}`
+	const apart = `files: {fullChain: jane.crt, privateKey: jane.key}
+    kubeconfig: {path: jane.conf, server: "https://10.0.0.1:6443", embed: false}`
+	w := kubeconfigWorld(t, kubeconfigSpec)
+	issued := w.issued.Load()
+	key, _, _ := w.kubeconfig("jane.conf").Users[0].Key()
+	w.edit(line, apart)
+	w.applyOK(reconcile.Options{})
+	w.wantEmpty()
+	w.wantPair("jane.crt", "jane.key")
+	if !key.Matches(w.cert("jane.crt")) || w.kubeconfig("jane.conf").Users[0].HoldsKey() {
+		t.Error("taken apart: another key, or it is still in the kubeconfig")
+	}
+	w.edit(apart, line)
+	w.applyOK(reconcile.Options{Prune: true})
+	w.wantEmpty()
+	w.wantKubeconfig("jane.conf", "ca.crt")
+	if again, _, _ := w.kubeconfig("jane.conf").Users[0].Key(); again.Fingerprint() != key.Fingerprint() || w.issued.Load() != issued {
+		t.Error("put together: another key")
+	}
+	if _, err := os.Stat(w.path("jane.key")); err == nil {
+		t.Error("jane.key is left")
+	}
 }
 
 // TestKubeconfigAlone names one client: what it needs is issued with it, the CA of
