@@ -78,6 +78,15 @@ func (a *app) finish(err error) int {
 
 // load reads the spec that the flags name, and shows its warnings.
 func (a *app) load() (*spec.Spec, error) {
+	sp, err := a.loadSilently()
+	if err == nil {
+		view.Warnings(a.stderr, sp.Warnings)
+	}
+	return sp, err
+}
+
+// loadSilently is load without the warnings.
+func (a *app) loadSilently() (*spec.Spec, error) {
 	paths := a.specs
 	if len(paths) == 0 {
 		paths = []string{defaultSpec()}
@@ -97,7 +106,6 @@ func (a *app) load() (*spec.Spec, error) {
 		}
 		return nil, err
 	}
-	view.Warnings(a.stderr, sp.Warnings)
 	return sp, nil
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/certsync/certsync/cmd/certsync/internal/handshake"
 	"github.com/certsync/certsync/spec"
 )
 
@@ -16,7 +17,7 @@ import (
 const maxCompletion = 1 << 20
 
 // complete adds what shells complete: names of certificates as arguments and for
-// --replace, the formats of -o, specs for -f. The command that prints the shells'
+// --replace and --as, the formats of -o, specs for -f. The command that prints the shells'
 // scripts, completion, is cobra's own.
 func (a *app) complete(cmd *cobra.Command) {
 	named := strings.Contains(cmd.Use, "NAME…")
@@ -27,6 +28,8 @@ func (a *app) complete(cmd *cobra.Command) {
 	}
 	// An error tells that there is no such flag, or that it is completed already.
 	_ = cmd.RegisterFlagCompletionFunc("replace", a.completeNames)
+	_ = cmd.RegisterFlagCompletionFunc("as", a.completeNames)
+	_ = cmd.RegisterFlagCompletionFunc("starttls", cobra.FixedCompletions(handshake.StartTLSProtocols, cobra.ShellCompDirectiveNoFileComp))
 	if f := cmd.Flags().Lookup("output"); f != nil {
 		formats := strings.FieldsFunc(strings.ReplaceAll(f.Usage, " or ", ","), func(r rune) bool { return r == ',' || r == ' ' })
 		_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))

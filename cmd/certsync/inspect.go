@@ -1,13 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"os"
-	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -19,29 +18,40 @@ import (
 
 func (a *app) inspectCommand() *cobra.Command {
 	var (
+		r        endpointRun
 		format   string
 		password spec.SecretRef
 	)
 	cmd := &cobra.Command{
-		Use:   "inspect FILE…",
-		Short: "Show what is in certificate, request, key, CRL, keystore and kubeconfig files",
+		Use:   "inspect FILE|HOST:PORT…",
+		Short: "Show what is in certificate, request, key, CRL, keystore and kubeconfig files, or what a server serves",
 		Long: `Show what is in files, in PEM or DER: certificates, certificate requests, keys and
 CRLs, keystores in PKCS#12 and JKS, and kubeconfigs; - is standard input. Of a
 private key the type is shown, and which of the certificates and requests given it
 belongs to, never the key, and never another secret of a kubeconfig. What is
-encrypted is looked into with --password-file or --password-env.`,
-		Example: "  certsync inspect web.crt web.key\n  openssl s_client -connect www.example.com:443 </dev/null | certsync inspect -",
+encrypted is looked into with --password-file or --password-env.
+
+Of HOST:PORT, unless there is a file of that name, show what is agreed in a TLS
+handshake, the certificates that are served, whether they are trusted and for that
+name, and what the server asks of clients. Trusted is what leads to --trust ROOT, or
+else to a root of the spec, if there is a spec, or of the system. With --as NAME a
+certificate of the spec is shown to the server, to see whether it is accepted.
+With --handshake every message is told, in order, and who ended it and why.`,
+		Example: "  certsync inspect web.crt web.key\n  certsync inspect www.example.com:443\n  certsync inspect --handshake --as jane localhost:8443",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return withHint(errors.New("inspect needs a file"), "- is standard input")
+				return withHint(errors.New("inspect needs a file or HOST:PORT"), "- is standard input")
 			}
 			return nil
 		},
-		RunE: func(_ *cobra.Command, paths []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkFormat(format, "text", "json"); err != nil {
 				return err
 			}
-			return a.inspect(paths, password, format == "json")
+			if err := r.check(cmd, args); err != nil {
+				return err
+			}
+			return a.inspect(cmd.Context(), args, password, &r, format == "json")
 		},
 	}
 	flags := cmd.Flags()
@@ -49,20 +59,37 @@ encrypted is looked into with --password-file or --password-env.`,
 	flags.StringVar(&password.File, "password-file", "", "read the password of encrypted keys and keystores from `FILE`")
 	flags.StringVar(&password.Env, "password-env", "", "take the password of encrypted keys and keystores from the environment variable `NAME`")
 	cmd.MarkFlagsMutuallyExclusive("password-file", "password-env")
+	r.flags(cmd)
 	return cmd
 }
 
-// inspect shows what it can, whatever is wrong with other files.
-func (a *app) inspect(paths []string, ref spec.SecretRef, json bool) error {
+// inspect shows what it can, whatever is wrong with other files and endpoints.
+func (a *app) inspect(ctx context.Context, args []string, ref spec.SecretRef, r *endpointRun, json bool) error {
 	var password func() ([]byte, error)
 	if ref != (spec.SecretRef{}) {
 		password = func() ([]byte, error) { return files.Secret(&ref) }
 	}
 	var found []view.InspectedFile
+	var endpoints []view.InspectedEndpoint
 	var errs []error
-	for _, path := range paths {
-		f := view.InspectedFile{File: path}
-		items, err := a.inspectFile(path, password)
+	failed := false
+	for _, arg := range args {
+		if isEndpoint(arg) {
+			e, ok, err := a.inspectEndpoint(ctx, arg, r)
+			var fault *endpointError
+			if err != nil && !errors.As(err, &fault) {
+				return err // about the command line or the spec
+			}
+			if err != nil {
+				e.Error = err.Error()
+				errs = append(errs, err)
+			}
+			failed = failed || !ok
+			endpoints = append(endpoints, e)
+			continue
+		}
+		f := view.InspectedFile{File: arg}
+		items, err := a.inspectFile(arg, password)
 		if err != nil {
 			f.Error = err.Error()
 			errs = append(errs, err)
@@ -72,7 +99,7 @@ func (a *app) inspect(paths []string, ref spec.SecretRef, json bool) error {
 		}
 		found = append(found, f)
 	}
-	report := view.Inspection(found)
+	report := view.Inspection(found, endpoints)
 	show := view.InspectionText
 	if json {
 		show = func(w io.Writer, r view.InspectionReport) error { return view.JSON(w, r) }
@@ -85,7 +112,7 @@ func (a *app) inspect(paths []string, ref spec.SecretRef, json bool) error {
 	for _, err := range errs { // one by one, each with its hint
 		view.Error(a.stderr, err)
 	}
-	if len(errs) > 0 {
+	if failed || len(errs) > 0 {
 		return errReported
 	}
 	return nil
@@ -114,9 +141,8 @@ func (a *app) readInput(path string) ([]byte, error) {
 	in := a.stdin
 	if path != "-" {
 		f, err := os.Open(path)
-		if errors.Is(err, fs.ErrNotExist) && isEndpoint(path) {
-			return nil, withHint(fmt.Errorf("%s: there is no such file, and looking at a live endpoint is not supported by this version", path),
-				fmt.Sprintf("openssl s_client -showcerts -connect %s </dev/null | certsync inspect -", path))
+		if hint := endpointHint(path); errors.Is(err, fs.ErrNotExist) && hint != "" {
+			return nil, withHint(readError(path, err), hint)
 		}
 		if err != nil {
 			return nil, readError(path, err)
@@ -143,12 +169,3 @@ func readError(path string, err error) error {
 	return fmt.Errorf("read %s: %w", path, err)
 }
 
-// isEndpoint tells whether an argument looks like HOST:PORT.
-func isEndpoint(s string) bool {
-	host, port, err := net.SplitHostPort(s)
-	if err != nil || host == "" {
-		return false
-	}
-	_, err = strconv.ParseUint(port, 10, 16)
-	return err == nil
-}

@@ -23,7 +23,7 @@ func verifyLeaf(cert *x509.Certificate, o *VerifyOptions) error {
 		return err
 	}
 	if o.Name != "" {
-		return verifyName(cert, o.Name)
+		return VerifyName(cert, o.Name)
 	}
 	return nil
 }
@@ -128,8 +128,9 @@ func verifyPurpose(cert *x509.Certificate, purpose string, leaf bool) error {
 	return nil
 }
 
-// verifyName checks the name of a server (RFC 9525, section 6).
-func verifyName(cert *x509.Certificate, name string) error {
+// VerifyName tells whether a certificate is for a DNS name (as A-labels) or an IP
+// address: by its subject alternative names alone (RFC 9525, section 6.3).
+func VerifyName(cert *x509.Certificate, name string) error {
 	// crypto/x509 would let the wildcard "*" alone stand for any name of one label.
 	cleaned := *cert
 	cleaned.DNSNames = slices.DeleteFunc(slices.Clone(cert.DNSNames), func(s string) bool { return s == "*" })

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,8 @@ import (
 type InspectionReport struct {
 	FormatVersion int             `json:"formatVersion"`
 	Files         []InspectedFile `json:"files"`
+	// Endpoints is there if any were given.
+	Endpoints []InspectedEndpoint `json:"endpoints,omitempty"`
 	// Time is what validity is told for in text; JSON leaves that to the reader.
 	Time time.Time `json:"-"`
 }
@@ -35,7 +38,8 @@ type InspectedItem struct {
 	Matches []InspectedRef `json:"matches,omitempty"`
 }
 
-// InspectedRef points to an item of a file; Index counts from 0.
+// InspectedRef points to an item of a file, or of the chain of an endpoint; Index
+// counts from 0.
 type InspectedRef struct {
 	File  string `json:"file"`
 	Index int    `json:"index"`
@@ -44,15 +48,22 @@ type InspectedRef struct {
 
 const inspectionVersion = 1
 
-// Inspection makes the report of some files, with what belongs together in it.
-func Inspection(files []InspectedFile) InspectionReport {
+// Inspection makes the report of some files and endpoints, with what belongs
+// together in it.
+func Inspection(files []InspectedFile, endpoints []InspectedEndpoint) InspectionReport {
 	users := map[pki.Fingerprint][]InspectedRef{}
-	for _, f := range files {
-		for i, it := range f.Items {
+	use := func(place string, items []InspectedItem) {
+		for i, it := range items {
 			if k := publicKeyOf(&it.Item); k != nil {
-				users[k.Fingerprint] = append(users[k.Fingerprint], InspectedRef{f.File, i, it.Type})
+				users[k.Fingerprint] = append(users[k.Fingerprint], InspectedRef{place, i, it.Type})
 			}
 		}
+	}
+	for _, f := range files {
+		use(f.File, f.Items)
+	}
+	for i := range endpoints {
+		use(endpoints[i].Endpoint, endpoints[i].Chain)
 	}
 	for i := range files {
 		if files[i].Items == nil {
@@ -65,7 +76,10 @@ func Inspection(files []InspectedFile) InspectionReport {
 			}
 		}
 	}
-	return InspectionReport{FormatVersion: inspectionVersion, Files: files}
+	if files == nil {
+		files = []InspectedFile{}
+	}
+	return InspectionReport{FormatVersion: inspectionVersion, Files: files, Endpoints: endpoints}
 }
 
 // publicKeyOf returns the public key that an item is about; nil for none.
@@ -83,35 +97,47 @@ func publicKeyOf(it *pki.Item) *pki.PublicKeyInfo {
 func InspectionText(w io.Writer, r InspectionReport) error {
 	out := bufio.NewWriter(w)
 	s := sheet{w: out, p: newPainter(w), now: r.Time}
-	others := 0 // certificates and the like, which a key might belong to
 	for _, f := range r.Files {
-		for i := range f.Items {
-			if publicKeyOf(&f.Items[i].Item) != nil {
-				others++
-			}
-		}
+		s.others = s.others || slices.ContainsFunc(f.Items, func(it InspectedItem) bool { return publicKeyOf(&it.Item) != nil })
 	}
-	first := true
+	for i := range r.Endpoints {
+		s.others = s.others || len(r.Endpoints[i].Chain) > 0
+	}
 	for _, f := range r.Files {
-		for i := range f.Items {
-			if !first {
-				fmt.Fprintln(out)
-			}
-			first = false
-			number := ""
-			if len(f.Items) > 1 {
-				number = fmt.Sprintf(" %d of %d", i+1, len(f.Items))
-			}
-			it := &f.Items[i]
-			kind := it.Type
-			if it.PEMType != "" {
-				kind = "PEM block " + strconv.Quote(it.PEMType)
-			}
-			fmt.Fprintln(out, s.p.paint(bold, printable(f.File)+number+": "+kind))
-			s.item(it, others > 0)
+		s.items(f.File, f.Items)
+	}
+	for i := range r.Endpoints {
+		if e := &r.Endpoints[i]; e.Verdict != nil {
+			s.endpoint(e)
 		}
 	}
 	return out.Flush()
+}
+
+// items shows what is in one place.
+func (s *sheet) items(place string, items []InspectedItem) {
+	for i := range items {
+		number := ""
+		if len(items) > 1 {
+			number = fmt.Sprintf(" %d of %d", i+1, len(items))
+		}
+		it := &items[i]
+		kind := it.Type
+		if it.PEMType != "" {
+			kind = "PEM block " + strconv.Quote(it.PEMType)
+		}
+		s.title(printable(place) + number + ": " + kind)
+		s.item(it)
+	}
+}
+
+// title begins a part, with an empty line before all but the first.
+func (s *sheet) title(text string) {
+	if s.begun {
+		fmt.Fprintln(s.w)
+	}
+	s.begun = true
+	fmt.Fprintln(s.w, s.p.paint(bold, text))
 }
 
 // sheet writes lines of a label and a value. What comes from a file is not to be
@@ -120,6 +146,10 @@ type sheet struct {
 	w   io.Writer
 	p   painter
 	now time.Time
+	// begun tells that something was shown.
+	begun bool
+	// others tells that there are certificates and the like, which a key might belong to.
+	others bool
 }
 
 func (s sheet) line(label, value string) { s.painted(label, printable(value)) }
@@ -133,7 +163,7 @@ func (s sheet) painted(label, value string) {
 
 func (s sheet) lines(label string, values []string) { s.line(label, strings.Join(values, ", ")) }
 
-func (s sheet) item(it *InspectedItem, others bool) {
+func (s sheet) item(it *InspectedItem) {
 	s.line("of", it.Of)
 	s.line("alias", it.Alias)
 	if it.Trusted {
@@ -161,7 +191,7 @@ func (s sheet) item(it *InspectedItem, others bool) {
 		s.painted("signature", signed)
 		s.extensions(it.Request.Extensions)
 	case it.PrivateKey != nil:
-		s.privateKey(it, others)
+		s.privateKey(it)
 	case it.PublicKey != nil:
 		s.line("public key", keyText(it.PublicKey))
 		s.line("key SHA-256", it.PublicKey.Fingerprint.String())
@@ -244,7 +274,7 @@ func (s sheet) names(n *pki.NamesInfo) {
 	s.lines("usages", usages)
 }
 
-func (s sheet) privateKey(it *InspectedItem, others bool) {
+func (s sheet) privateKey(it *InspectedItem) {
 	k := it.PrivateKey
 	encoding := string(k.Encoding)
 	if k.Encrypted {
@@ -264,7 +294,7 @@ func (s sheet) privateKey(it *InspectedItem, others bool) {
 	switch {
 	case len(refs) > 0:
 		s.lines("belongs to", refs)
-	case others:
+	case s.others:
 		s.painted("belongs to", s.p.paint(yellow, "nothing else that was given"))
 	}
 }

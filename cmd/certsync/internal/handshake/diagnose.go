@@ -1,0 +1,213 @@
+package handshake
+
+import (
+	"crypto/tls"
+	"fmt"
+	"strings"
+)
+
+// Verdict says in words how a handshake ended.
+type Verdict struct {
+	Text string `json:"text"`
+	Hint string `json:"hint,omitempty"` // how to mend it; may be empty
+}
+
+// Circumstances are what an Observation does not know.
+type Circumstances struct {
+	// As names the certificate that was to be shown; empty for none.
+	As string
+	// Objections are what is wrong with that certificate; see Identity.Objections.
+	Objections []string
+	// Offered is what was offered for ALPN.
+	Offered []string
+	// Weak is a second attempt with old versions and ciphers; nil for none.
+	Weak *Observation
+}
+
+// Explain says how the handshake ended, and what to do about it.
+func (ob *Observation) Explain(c Circumstances) Verdict {
+	switch {
+	case ob.Outcome == Accepted, ob.Outcome == Unclear:
+		return ob.explainDone(c)
+	case len(ob.NotTLS) > 0:
+		return explainNotTLS(ob.NotTLS)
+	case ob.TimedOut:
+		return Verdict{"the server did not go on with the handshake in time", "is it TLS what is served there? Some protocols begin without: see --starttls"}
+	case c.Weak != nil && c.Weak.Version != "":
+		return Verdict{fmt.Sprintf("%s: it wants %s with %s, which clients of today do not offer", ob.ending(), c.Weak.Version, c.Weak.CipherSuite),
+			"configure the server for TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20-Poly1305"}
+	}
+	v := Verdict{Text: ob.ending()}
+	switch {
+	case ob.From == Client:
+		v.Text += why(ob.Err)
+	case ob.Version == "":
+		v = ob.explainHello(v, c)
+	case ob.Request != nil && ob.Shown == 0:
+		v.Text = "the server requires a client certificate: " + v.Text
+		v.Hint = "show one of the spec with --as NAME"
+		if len(ob.Request.CAs) > 0 {
+			v.Hint += "; it has to be signed by " + oneOf(ob.Request.CAs)
+		}
+		if c.As != "" {
+			v.Hint = ""
+		}
+	case ob.Shown > 0:
+		v = ob.explainShown(v, c)
+	case ob.Closed:
+		v.Hint = "the server's log may tell why"
+	}
+	return v
+}
+
+// ending says who ended the handshake, and how.
+func (ob *Observation) ending() string {
+	switch {
+	case ob.Alert != nil && ob.From == Client:
+		return "the client ended the handshake with the alert " + ob.Alert.String()
+	case ob.Alert != nil && ob.Done:
+		return "the server answered the handshake with the alert " + ob.Alert.String()
+	case ob.Alert != nil:
+		return "the server ended the handshake with the alert " + ob.Alert.String()
+	case ob.Closed && ob.Done:
+		return "the server closed the connection right after the handshake, without an alert"
+	case ob.Closed:
+		return "the server closed the connection during the handshake, without an alert"
+	}
+	return "the handshake failed" + why(ob.Err)
+}
+
+func why(err error) string {
+	if err == nil {
+		return ""
+	}
+	return ": " + strings.TrimPrefix(err.Error(), "tls: ")
+}
+
+func (ob *Observation) explainDone(c Circumstances) Verdict {
+	v := Verdict{Text: "the handshake succeeds"}
+	switch {
+	case ob.Outcome == Unclear:
+		v.Text = "the handshake is done, but the server gives no sign of whether it accepts it"
+		v.Hint = "the server's log may tell"
+	case ob.Request == nil && c.As != "":
+		v.Text += fmt.Sprintf("; the server asks for no client certificate, so %q was not shown", c.As)
+		v.Hint = "a server may be set to ask only for some names (--server-name), or only for some paths after the handshake"
+	case ob.Request == nil:
+		v.Text += "; the server asks for no client certificate"
+	case c.As == "":
+		v.Text += " without a client certificate, although the server asks for one"
+		v.Hint = "the program behind may still refuse who shows none; try one with --as NAME"
+	case len(c.Objections) > 0:
+		v.Text += fmt.Sprintf("; the server accepts %q in it", c.As)
+		v.Hint = "the server may not check client certificates in the handshake; what is wrong with this one may count later, as in an answer of HTTP 401"
+	default:
+		v.Text += fmt.Sprintf("; the server accepts %q", c.As)
+	}
+	return v
+}
+
+func explainNotTLS(data []byte) Verdict {
+	v := Verdict{Text: "the server does not speak TLS on this port"}
+	switch text := strings.ToLower(string(data)); {
+	case strings.HasPrefix(text, "http/"), strings.HasPrefix(text, "<!doctype html"), strings.HasPrefix(text, "<html"):
+		v.Text += ", but HTTP"
+		v.Hint = "HTTPS has another port, usually 443"
+	case strings.HasPrefix(text, "220"), strings.HasPrefix(text, "* ok"), strings.HasPrefix(text, "+ok"):
+		v.Hint = "it may speak it later: see --starttls"
+	case strings.HasPrefix(text, "ssh-"):
+		v.Text += ", but SSH"
+	default:
+		v.Hint = "some protocols begin without TLS: see --starttls"
+	}
+	return v
+}
+
+// explainHello is about servers that did not like the client's hello.
+func (ob *Observation) explainHello(v Verdict, c Circumstances) Verdict {
+	if ob.Alert == nil {
+		v.Hint = "the port may not be for TLS, a proxy may stand between, or the server has no certificate for this name (--server-name)"
+		return v
+	}
+	switch ob.Alert.Code {
+	case 70:
+		v.Text += ": it speaks none of the offered versions of TLS"
+	case 40, 71:
+		v.Text += ": it has no cipher, group or signature scheme in common with the offer, or no certificate that fits"
+		v.Hint = "look into the server's log, at its ciphers and at the type of its key"
+	case 112:
+		v.Text += ": it knows no such name"
+		v.Hint = "give the name that it serves with --server-name"
+	case 120:
+		v.Text += fmt.Sprintf(": it speaks none of %s", strings.Join(c.Offered, ", "))
+		v.Hint = "give its protocols with --alpn, or --alpn '' for none"
+	case 116:
+		v.Text += ": it requires a client certificate"
+	}
+	return v
+}
+
+// refusals say what alerts are about that answer a client certificate (RFC 8446,
+// section 6.2).
+var refusals = map[uint8]string{
+	40: "it does not say why",
+	42: "it does not accept the certificate, for instance because its signature or its CA is not right",
+	43: "it does not accept that kind of certificate: usually the usage client auth is missing",
+	44: "the certificate was revoked",
+	45: "the certificate has expired, or is not valid yet by the server's clock",
+	46: "it does not accept the certificate, and does not say why",
+	48: "it does not trust the CA that signed the certificate, or an intermediate is missing",
+	49: "the certificate is good, but whoever it names may not come in",
+	51: "the signature made with the private key is not right: the key is not that of the certificate",
+	80: "something went wrong in the server",
+}
+
+// explainShown is about servers that did not like the client's certificate.
+func (ob *Observation) explainShown(v Verdict, c Circumstances) Verdict {
+	v.Text = fmt.Sprintf("the server refused the certificate %q: %s", c.As, v.Text)
+	if ob.Alert != nil && refusals[ob.Alert.Code] != "" {
+		v.Text += ": " + refusals[ob.Alert.Code]
+	}
+	switch {
+	case len(c.Objections) > 0:
+		v.Hint = "mend what is wrong with it: " + strings.Join(c.Objections, "; ")
+	case len(ob.Request.CAs) == 0:
+		v.Hint = "the server does not tell which CAs it accepts: see that its client CAs hold the root of this certificate"
+	case ob.Alert != nil && ob.Alert.Code == 48:
+		v.Hint = "a CA of that name is asked for, but it may be another one, with another key: compare its fingerprint with the server's"
+	default:
+		v.Hint = "nothing is wrong with it as far as can be told from here; the server's log may tell more"
+	}
+	return v
+}
+
+// IsAboutTheOffer tells of a failure that another offer of versions and ciphers
+// might avoid.
+func (ob *Observation) IsAboutTheOffer() bool {
+	switch {
+	case ob.Done || len(ob.NotTLS) > 0 || ob.TimedOut || ob.Chain != nil:
+		return false
+	case ob.Alert == nil:
+		return ob.Closed
+	case ob.From == Client:
+		return ob.Alert.Code == 70
+	}
+	return ob.Alert.Code == 70 || ob.Alert.Code == 40 || ob.Alert.Code == 71
+}
+
+// Version13 tells whether TLS 1.3 was agreed.
+func (ob *Observation) Version13() bool { return ob.Version == versionName(tls.VersionTLS13) }
+
+// oneOf lists some of many.
+func oneOf(names []string) string {
+	const most = 3
+	quoted := make([]string, 0, most+1)
+	for i, n := range names {
+		if i == most {
+			quoted = append(quoted, fmt.Sprintf("%d others", len(names)-most))
+			break
+		}
+		quoted = append(quoted, `"`+n+`"`)
+	}
+	return strings.Join(quoted, " or ")
+}
