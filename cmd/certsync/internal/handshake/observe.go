@@ -164,6 +164,9 @@ func config(o Options, log io.Writer) *tls.Config {
 		//nolint:gosec // who inspects a server wants to see it whatever its certificate is; others judge that
 		InsecureSkipVerify: true,
 		KeyLogWriter:       log,
+		// Many servers send tickets only to who may use them, and their tickets are
+		// the sign that they accept the handshake.
+		ClientSessionCache: tls.NewLRUClientSessionCache(1),
 		// Not Certificates, of which crypto/tls shows none that the server did not ask for.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			if o.Certificate != nil {

@@ -91,7 +91,7 @@ func smtpAnswer(in *bufio.Reader, code string) error {
 // startIMAP is RFC 3501, section 6.2.1.
 func startIMAP(conn net.Conn, in *bufio.Reader) error {
 	if line, err := readLine(in); err != nil || !strings.HasPrefix(line, "* ") {
-		return cmpError(err, line)
+		return unexpected(err, line)
 	}
 	if _, err := io.WriteString(conn, "a STARTTLS\r\n"); err != nil {
 		return err
@@ -113,13 +113,13 @@ func startIMAP(conn net.Conn, in *bufio.Reader) error {
 // startPOP3 is RFC 2595, section 4.
 func startPOP3(conn net.Conn, in *bufio.Reader) error {
 	if line, err := readLine(in); err != nil || !strings.HasPrefix(line, "+OK") {
-		return cmpError(err, line)
+		return unexpected(err, line)
 	}
 	if _, err := io.WriteString(conn, "STLS\r\n"); err != nil {
 		return err
 	}
 	if line, err := readLine(in); err != nil || !strings.HasPrefix(line, "+OK") {
-		return cmpError(err, line)
+		return unexpected(err, line)
 	}
 	return nil
 }
@@ -180,7 +180,8 @@ func readLine(in *bufio.Reader) (string, error) {
 	}
 }
 
-func cmpError(err error, line string) error {
+// unexpected is what an answer was that is not the one which was hoped for.
+func unexpected(err error, line string) error {
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func (w *wire) pass(from Side, data []byte) {
 	h.pending = append(h.pending, data...)
 	for len(h.pending) >= 5 {
 		typ, size := h.pending[0], int(binary.BigEndian.Uint16(h.pending[3:]))
-		if typ < recordChangeCipherSpec || typ > 24 || h.pending[1] != 3 || size > maxRecord {
+		if !isRecord(typ) || h.pending[1] != 3 || size > maxRecord {
 			h.garbage = true
 			if from == Server && len(w.steps) <= 1 {
 				w.notTLS = h.pending
@@ -104,6 +104,9 @@ func (w *wire) pass(from Side, data []byte) {
 	}
 }
 
+// isRecord tells whether a record begins with b; 24 are heartbeats (RFC 6520).
+func isRecord(b byte) bool { return b >= recordChangeCipherSpec && b <= 24 }
+
 // advance decodes what can be: secrets come after the messages that they depend
 // on. At last what cannot be decrypted is told as that, too.
 func (w *wire) advance(last bool) {
@@ -113,8 +116,8 @@ func (w *wire) advance(last bool) {
 		}
 		w.queue = w.queue[1:]
 	}
-	if server := w.halves[Server]; last && len(server.pending) > 0 && len(w.steps) <= 1 {
-		w.notTLS = server.pending // less than the header of a record
+	if rest := w.halves[Server].pending; last && len(rest) > 0 && len(w.steps) <= 1 && !isRecord(rest[0]) {
+		w.notTLS = rest // less than the header of a record
 	}
 }
 
