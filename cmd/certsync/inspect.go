@@ -168,4 +168,3 @@ func readError(path string, err error) error {
 	}
 	return fmt.Errorf("read %s: %w", path, err)
 }
-

@@ -199,6 +199,11 @@ func (a *app) inspectEndpoint(ctx context.Context, endpoint string, r *endpointR
 	if id != nil && ob.Request != nil {
 		circumstances.Objections = id.Objections(ob.Request, a.now())
 	}
+	if ob.Outcome == handshake.Accepted && ob.Shown > 0 {
+		bare := o
+		bare.Certificate = nil
+		circumstances.Without, _ = handshake.Observe(ctx, bare) // as above
+	}
 	verdict := ob.Explain(circumstances)
 	if ob.Version == "" && !r.handshake {
 		e.Outcome = ob.Outcome

@@ -81,6 +81,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	"holdlock":     holdLock,
 	"edit":         edit,
 	"mode":         checkMode,
+	"tlsserver":    tlsServer,
+	"textserver":   textServer,
 }
 
 // exits CODE COMMAND… runs a command, which has to end with that exit code.

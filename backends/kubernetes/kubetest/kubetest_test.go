@@ -111,6 +111,7 @@ func TestControlPlane(t *testing.T) {
 	t.Run("the controller manager signs requests with the CA", func(t *testing.T) { testSigner(t, c) })
 	t.Run("etcd", func(t *testing.T) { testEtcd(t, c) })
 	t.Run("a browser", func(t *testing.T) { testBrowser(t, c) })
+	t.Run("inspect", func(t *testing.T) { testInspect(t, c) })
 	t.Run("kubectl", func(t *testing.T) { testKubectl(t, c) })
 	t.Run("a new certificate is served without a restart", func(t *testing.T) { testReplace(t, c) })
 

@@ -22,6 +22,8 @@ type Circumstances struct {
 	Offered []string
 	// Weak is a second attempt with old versions and ciphers; nil for none.
 	Weak *Observation
+	// Without is a second attempt that showed no certificate; nil for none.
+	Without *Observation
 }
 
 // Explain says how the handshake ended, and what to do about it.
@@ -98,9 +100,12 @@ func (ob *Observation) explainDone(c Circumstances) Verdict {
 	case c.As == "":
 		v.Text += " without a client certificate, although the server asks for one"
 		v.Hint = "the program behind may still refuse who shows none; try one with --as NAME"
+	case c.Without != nil && c.Without.Outcome == Accepted:
+		v.Text += fmt.Sprintf("; the server accepts %q in it, and clients without a certificate, too", c.As)
+		v.Hint = "whether this certificate counts is up to the program behind, which may answer HTTP 401 or 403"
 	case len(c.Objections) > 0:
-		v.Text += fmt.Sprintf("; the server accepts %q in it", c.As)
-		v.Hint = "the server may not check client certificates in the handshake; what is wrong with this one may count later, as in an answer of HTTP 401"
+		v.Text += fmt.Sprintf("; the server accepts %q in it, in spite of what is wrong with it", c.As)
+		v.Hint = "it does not check that in the handshake; the program behind may, and answer HTTP 401 or 403"
 	default:
 		v.Text += fmt.Sprintf("; the server accepts %q", c.As)
 	}

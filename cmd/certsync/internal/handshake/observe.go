@@ -188,14 +188,19 @@ func (ob *Observation) state(s tls.ConnectionState) {
 	ob.Stapled, ob.SCTs = len(s.OCSPResponse) > 0, len(s.SignedCertificateTimestamps)
 }
 
-// settle finds out whether the server goes on: it waits for a sign, then ends the
-// connection and sees how the server takes that. Programs that judge certificates
+// settle finds out whether the server goes on: if it has a certificate to judge
+// after the client is done, it is given time for a sign. Then the connection is
+// ended, to see how the server takes that: programs that judge certificates
 // themselves do so after the handshake, when tickets have been sent already.
 func (ob *Observation) settle(t *tap, client *tls.Conn, grace time.Duration) {
-	t.readUntil(grace, func() bool {
-		t.wire.advance(false)
-		return len(signsOf(t.wire.steps)) > 0
-	})
+	t.wire.advance(false)
+	asked := slices.ContainsFunc(t.wire.steps, func(s Step) bool { return s.Request != nil })
+	if asked && t.wire.version == tls.VersionTLS13 {
+		t.readUntil(grace, func() bool {
+			t.wire.advance(false)
+			return len(signsOf(t.wire.steps)) > 0
+		})
+	}
 	if t.ended != nil || client.CloseWrite() != nil {
 		return
 	}

@@ -65,9 +65,7 @@ func (s *sheet) endpoint(e *InspectedEndpoint) {
 		s.title(printable(e.Endpoint) + ": handshake")
 		s.steps(e)
 		s.trust(e.Trust)
-		if c := e.ClientCertificates; c != nil {
-			s.objections(c.Objections)
-		}
+		s.shown(e.ClientCertificates)
 		s.verdict(e)
 		return
 	}
@@ -134,20 +132,20 @@ func (s sheet) clientCertificates(e *InspectedEndpoint) {
 	}
 	s.lines("key types", c.Request.Types)
 	s.lines("signatures", c.Request.SignatureSchemes)
-	if c.Name == "" {
-		return
-	}
-	shown := "shown"
-	if !c.Shown {
-		shown = "not shown"
-	}
-	s.line("as", c.Name+", "+shown)
-	s.objections(c.Objections)
+	s.shown(c)
 }
 
-// objections are what certsync itself finds wrong with the certificate that was shown.
-func (s sheet) objections(list []string) {
-	for _, o := range list {
+// shown tells what certsync itself finds wrong with the certificate of the spec.
+func (s sheet) shown(c *ClientCertificates) {
+	if c == nil || c.Name == "" {
+		return
+	}
+	if !c.Shown {
+		s.line("as", c.Name+", not shown")
+		return
+	}
+	s.line("as", c.Name+", shown")
+	for _, o := range c.Objections {
 		s.painted("problem", s.p.paint(yellow, printable(o)))
 	}
 }

@@ -279,7 +279,7 @@ func TestInspection(t *testing.T) {
 		{File: "secret.key", Items: []InspectedItem{{Item: pki.Item{Type: pki.ItemPrivateKey, PrivateKey: &pki.PrivateKeyInfo{Encoding: spec.PKCS8, Encrypted: true}}}}},
 		{File: "web.pub", Items: []InspectedItem{{Item: pki.Item{Type: pki.ItemPublicKey, PublicKey: &key}}}},
 		{File: "garbage", Error: "inspect garbage: nothing found"},
-	})
+	}, nil)
 	report.Time = now
 	var text, js bytes.Buffer
 	if err := InspectionText(&text, report); err != nil {
