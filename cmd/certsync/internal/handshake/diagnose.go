@@ -3,6 +3,7 @@ package handshake
 import (
 	"crypto/tls"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -17,7 +18,7 @@ type Circumstances struct {
 	// As names the certificate that was to be shown; empty for none.
 	As string
 	// Objections are what is wrong with that certificate; see Identity.Objections.
-	Objections []string
+	Objections []Objection
 	// Offered is what was offered for ALPN.
 	Offered []string
 	// Weak is a second attempt with old versions and ciphers; nil for none.
@@ -102,10 +103,10 @@ func (ob *Observation) explainDone(c Circumstances) Verdict {
 		v.Hint = "the program behind may still refuse who shows none; try one with --as NAME"
 	case c.Without != nil && c.Without.Outcome == Accepted:
 		v.Text += fmt.Sprintf("; the server accepts %q in it, and clients without a certificate, too", c.As)
-		v.Hint = "whether this certificate counts is up to the program behind, which may answer HTTP 401 or 403"
+		v.Hint = "whether this certificate counts is up to the program behind, which may answer HTTP 400, 401 or 403"
 	case len(c.Objections) > 0:
 		v.Text += fmt.Sprintf("; the server accepts %q in it, in spite of what is wrong with it", c.As)
-		v.Hint = "it does not check that in the handshake; the program behind may, and answer HTTP 401 or 403"
+		v.Hint = "it does not check that in the handshake; the program behind may, and answer HTTP 400, 401 or 403"
 	default:
 		v.Text += fmt.Sprintf("; the server accepts %q", c.As)
 	}
@@ -175,7 +176,13 @@ func (ob *Observation) explainShown(v Verdict, c Circumstances) Verdict {
 	}
 	switch {
 	case len(c.Objections) > 0:
-		v.Hint = "mend what is wrong with it: " + strings.Join(c.Objections, "; ")
+		var hints []string
+		for _, o := range c.Objections {
+			if !slices.Contains(hints, o.Hint) {
+				hints = append(hints, o.Hint)
+			}
+		}
+		v.Hint = strings.Join(hints, "; ")
 	case len(ob.Request.CAs) == 0:
 		v.Hint = "the server does not tell which CAs it accepts: see that its client CAs hold the root of this certificate"
 	case ob.Alert != nil && ob.Alert.Code == 48:

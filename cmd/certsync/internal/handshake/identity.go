@@ -34,15 +34,23 @@ func (id *Identity) Certificate() *tls.Certificate {
 	return c
 }
 
+// Objection is something that a server may have against a certificate.
+type Objection struct {
+	Text string `json:"text"`
+	Hint string `json:"hint,omitempty"` // how to mend it
+}
+
 // Objections are what a server may have against the identity, as far as it can be
 // told from here. r is what the server asks for; nil if that is not known.
-func (id *Identity) Objections(r *CertificateRequest, now time.Time) []string {
+func (id *Identity) Objections(r *CertificateRequest, now time.Time) []Objection {
 	leaf := id.Chain[0]
-	var list []string
-	object := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	var list []Objection
+	object := func(hint, format string, args ...any) {
+		list = append(list, Objection{fmt.Sprintf(format, args...), hint})
+	}
 
 	if !id.Key.Matches(leaf) {
-		object("the private key is not that of the certificate")
+		object(mendByApply, "the private key is not that of the certificate")
 	}
 	for i, cert := range id.Chain {
 		what := "the certificate"
@@ -51,36 +59,41 @@ func (id *Identity) Objections(r *CertificateRequest, now time.Time) []string {
 		}
 		switch {
 		case now.After(cert.NotAfter):
-			object("%s expired on %s", what, cert.NotAfter.UTC().Format(time.DateTime+" MST"))
+			object(mendByApply, "%s expired on %s", what, cert.NotAfter.UTC().Format(time.DateTime+" MST"))
 		case now.Before(cert.NotBefore):
-			object("%s is not valid before %s", what, cert.NotBefore.UTC().Format(time.DateTime+" MST"))
+			object("compare the clocks", "%s is not valid before %s", what, cert.NotBefore.UTC().Format(time.DateTime+" MST"))
 		}
 	}
 	if usages := slices.Concat(leaf.ExtKeyUsage); len(usages)+len(leaf.UnknownExtKeyUsage) > 0 &&
 		!slices.Contains(usages, x509.ExtKeyUsageClientAuth) && !slices.Contains(usages, x509.ExtKeyUsageAny) {
-		object("it lacks the usage client auth")
+		object("give it profile: client and run certsync apply", "it lacks the usage client auth")
 	}
 	if leaf.KeyUsage != 0 && leaf.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
-		object("it lacks the usage digital signature")
+		object("add the usage digital signature and run certsync apply", "it lacks the usage digital signature")
 	}
 	if r == nil {
 		return list
 	}
 	if len(r.rawCAs) > 0 && !id.signedByOneOf(r.rawCAs, id.Chain) {
 		if id.signedByOneOf(r.rawCAs, id.Missing) {
-			object("the chain is incomplete: it is sent without %q", pki.SubjectString(id.Missing[0].Subject))
+			object(mendChain, "the chain is incomplete: it is sent without %q", pki.SubjectString(id.Missing[0].Subject))
 		} else {
-			object("its issuer is %q, which is not among the CAs that the server asks for: %s",
+			object("let one of these CAs issue it, or add its root to the client CAs of the server", "its issuer is %q, which is not among the CAs that the server asks for: %s",
 				pki.SubjectString(id.Chain[len(id.Chain)-1].Issuer), oneOf(r.CAs))
 		}
 	} else if len(id.Missing) > 0 && len(r.rawCAs) == 0 {
-		object("the chain may be incomplete: it is sent without %q", pki.SubjectString(id.Missing[0].Subject))
+		object(mendChain, "the chain may be incomplete: it is sent without %q", pki.SubjectString(id.Missing[0].Subject))
 	}
 	if !r.accepts(id.Key) {
-		object("its %s key makes no signature that the server asks for: %s", id.Key.Algorithm(), strings.Join(append(slices.Clone(r.SignatureSchemes), r.Types...), ", "))
+		object("set privateKey.algorithm and run certsync apply", "its %s key makes no signature that the server asks for: %s", id.Key.Algorithm(), strings.Join(append(slices.Clone(r.SignatureSchemes), r.Types...), ", "))
 	}
 	return list
 }
+
+const (
+	mendByApply = "certsync apply makes a new one"
+	mendChain   = "give the client the output fullChain in place of certificate"
+)
 
 func (id *Identity) signedByOneOf(names [][]byte, chain []*x509.Certificate) bool {
 	return slices.ContainsFunc(chain, func(c *x509.Certificate) bool {

@@ -44,6 +44,7 @@ func groupName(id uint16) string {
 // found in what openssl and others print.
 var schemeNames = map[uint16]string{
 	0x0201: "rsa_pkcs1_sha1", 0x0203: "ecdsa_sha1",
+	0x0202: "dsa_sha1", 0x0302: "dsa_sha224", 0x0402: "dsa_sha256", 0x0502: "dsa_sha384", 0x0602: "dsa_sha512",
 	0x0301: "rsa_pkcs1_sha224", 0x0303: "ecdsa_sha224",
 	0x0401: "rsa_pkcs1_sha256", 0x0403: "ecdsa_secp256r1_sha256",
 	0x0501: "rsa_pkcs1_sha384", 0x0503: "ecdsa_secp384r1_sha384",

@@ -84,7 +84,7 @@ func opensslServer(t testing.TB, p *party, args ...string) string {
 	for lines.Scan() {
 		seen.WriteString(lines.Text() + "\n")
 		if m := accepting.FindStringSubmatch(lines.Text()); m != nil {
-			go io.Copy(io.Discard, out) //nolint:errcheck // so that it never waits for a reader
+			go io.Copy(io.Discard, out) // so that it never waits for a reader
 			return "127.0.0.1:" + m[1]
 		}
 	}
@@ -110,7 +110,7 @@ func gnutlsServer(t testing.TB, p *party, args ...string) string {
 		lines := bufio.NewScanner(out)
 		for lines.Scan() {
 			if strings.Contains(lines.Text(), "listening on IPv4") && strings.HasSuffix(lines.Text(), "done") {
-				go io.Copy(io.Discard, out) //nolint:errcheck // so that it never waits for a reader
+				go io.Copy(io.Discard, out) // so that it never waits for a reader
 				return addr
 			}
 		}

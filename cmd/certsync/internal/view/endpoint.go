@@ -56,8 +56,8 @@ type ClientCertificates struct {
 	// Name is the certificate of the spec that was to be tried; empty for none.
 	Name string `json:"name,omitempty"`
 	// Shown tells that it was, or, without one, that none was.
-	Shown      bool     `json:"shown"`
-	Objections []string `json:"objections,omitempty"`
+	Shown      bool                  `json:"shown"`
+	Objections []handshake.Objection `json:"objections,omitempty"`
 }
 
 func (s *sheet) endpoint(e *InspectedEndpoint) {
@@ -146,7 +146,7 @@ func (s sheet) shown(c *ClientCertificates) {
 	}
 	s.line("as", c.Name+", shown")
 	for _, o := range c.Objections {
-		s.painted("problem", s.p.paint(yellow, printable(o)))
+		s.painted("problem", s.p.paint(yellow, printable(o.Text)))
 	}
 }
 

@@ -43,7 +43,7 @@ func TestInspectedEndpoints(t *testing.T) {
 		Protocol: "TLS 1.2", CipherSuite: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", KeyExchange: "X25519", ALPN: "h2",
 		Ticket: &handshake.Ticket{Lifetime: 7200}, OCSPStapled: true, SCTs: 2,
 		Trust:              &EndpointTrust{By: "the system's roots", Problem: "no chain", Name: "web.example.com", NameProblem: "it is for others"},
-		ClientCertificates: &ClientCertificates{Requested: true, Request: request, Name: "jane", Shown: true, Objections: []string{"it expired", "it lacks the usage client auth"}},
+		ClientCertificates: &ClientCertificates{Requested: true, Request: request, Name: "jane", Shown: true, Objections: []handshake.Objection{{Text: "it expired", Hint: "renew it"}, {Text: "it lacks the usage client auth"}}},
 		Verdict:            &handshake.Verdict{Text: "the server refused it", Hint: "mend it"},
 		Chain:              EndpointChain([]*pki.CertificateInfo{leaf}),
 	}
