@@ -31,6 +31,10 @@ type service struct {
 	refusals map[string]string
 	// otherName is how the client refuses a server of another name.
 	otherName string
+	// inspectFlags are those that certsync inspect needs for the server.
+	inspectFlags []string
+	// judgesLater tells of a server that takes any certificate in the handshake.
+	judgesLater bool
 }
 
 // alerts are how openssl refuses clients in the handshake of TLS 1.2, in the words of
@@ -58,7 +62,8 @@ func TestNginx(t *testing.T) {
 			"wrong-usage": "SSL certificate verify error: (26:",
 			"expired":     "SSL certificate verify error: (10:",
 		},
-		otherName: "SSL: no alternative certificate subject name matches target host name '127.0.0.1'",
+		judgesLater: true,
+		otherName:   "SSL: no alternative certificate subject name matches target host name '127.0.0.1'",
 	})
 }
 
@@ -133,9 +138,10 @@ func TestPostgres(t *testing.T) {
 			}
 			return nil
 		},
-		reload:    func() { f.mustRunAsServer(t, pgctl, "-D", "data", "reload") },
-		refusals:  refusals,
-		otherName: `server certificate for "localhost" does not match host name "127.0.0.1"`,
+		reload:       func() { f.mustRunAsServer(t, pgctl, "-D", "data", "reload") },
+		refusals:     refusals,
+		otherName:    `server certificate for "localhost" does not match host name "127.0.0.1"`,
+		inspectFlags: []string{"--starttls", "postgres"},
 	}
 	f.test(t, s)
 	t.Run("a client is nobody else", func(t *testing.T) {
@@ -214,6 +220,7 @@ func (f *folder) test(t *testing.T, s service) {
 			})
 		})
 	}
+	t.Run("inspect tells it", s.inspect)
 	t.Run("a server of another name is refused", func(t *testing.T) {
 		var other x509.HostnameError
 		if _, err := s.handshake("127.0.0.1", "alice"); !errors.As(err, &other) {

@@ -113,9 +113,14 @@ func (v *specVerifier) identity(ctx context.Context, name string) (*handshake.Id
 		return nil, fmt.Errorf("--as %s: %w", name, err)
 	}
 	id := &handshake.Identity{Name: c.Name}
-	var err error
-	if id.Chain, err = v.presented(ctx, c); err != nil {
+	chain, err := v.presented(ctx, c)
+	if err != nil {
 		return fail(err)
+	}
+	for _, cert := range chain { // several outputs may hold the same intermediates
+		if !slices.ContainsFunc(id.Chain, cert.Equal) {
+			id.Chain = append(id.Chain, cert)
+		}
 	}
 	if id.Key, err = v.key(ctx, c); err != nil {
 		return fail(err)

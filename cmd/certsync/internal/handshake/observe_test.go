@@ -137,10 +137,10 @@ func TestMutualTLS(t *testing.T) {
 // 7.3, in that order.
 func TestSteps(t *testing.T) {
 	w := newWorld(t)
-	serve := func(c tls.Config) func(t testing.TB) string {
+	serve := func(c *tls.Config) func(t testing.TB) string {
 		c.Certificates = []tls.Certificate{w.server.tls()}
 		c.NextProtos = []string{"http/1.1"}
-		return func(t testing.TB) string { return goServer(t, &c) }
+		return func(t testing.TB) string { return goServer(t, c) }
 	}
 	tests := []struct {
 		name  string
@@ -149,7 +149,7 @@ func TestSteps(t *testing.T) {
 		want  string
 	}{
 		// Without a ticket, which may come before or after the client has finished.
-		{"one-way TLS 1.3", serve(tls.Config{SessionTicketsDisabled: true}), "", `c client hello
+		{"one-way TLS 1.3", serve(&tls.Config{SessionTicketsDisabled: true}), "", `c client hello
 s server hello
 s change cipher spec
 s encrypted extensions*
@@ -161,7 +161,7 @@ c finished*
 c alert* close_notify
 s alert* close_notify
 `},
-		{"mutual TLS 1.3", serve(tls.Config{ClientAuth: tls.RequireAnyClientCert}), "ecdsa", `c client hello
+		{"mutual TLS 1.3", serve(&tls.Config{ClientAuth: tls.RequireAnyClientCert}), "ecdsa", `c client hello
 s server hello
 s change cipher spec
 s encrypted extensions*
@@ -177,7 +177,7 @@ s new session ticket*
 c alert* close_notify
 s alert* close_notify
 `},
-		{"one-way TLS 1.2", serve(tls.Config{MaxVersion: tls.VersionTLS12}), "", `c client hello
+		{"one-way TLS 1.2", serve(&tls.Config{MaxVersion: tls.VersionTLS12}), "", `c client hello
 s server hello
 s certificate 1
 s server key exchange
@@ -191,7 +191,7 @@ s finished*
 c alert* close_notify
 s alert* close_notify
 `},
-		{"mutual TLS 1.2, refused", serve(tls.Config{MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(w.root.cert)}), "", `c client hello
+		{"mutual TLS 1.2, refused", serve(&tls.Config{MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool(w.root.cert)}), "", `c client hello
 s server hello
 s certificate 1
 s server key exchange
@@ -203,7 +203,7 @@ c change cipher spec
 c finished*
 s alert handshake_failure
 `},
-		{"another group", serve(tls.Config{SessionTicketsDisabled: true, CurvePreferences: []tls.CurveID{tls.CurveP384}}), "", `c client hello
+		{"another group", serve(&tls.Config{SessionTicketsDisabled: true, CurvePreferences: []tls.CurveID{tls.CurveP384}}), "", `c client hello
 s hello retry request
 s change cipher spec
 c change cipher spec
