@@ -73,7 +73,7 @@ func (ob *Observation) ending() string {
 	case ob.Alert != nil:
 		return "the server ended the handshake with the alert " + ob.Alert.String()
 	case ob.Closed && ob.Done:
-		return "the server closed the connection right after the handshake, without an alert"
+		return "the server closed the connection right after the handshake, without saying why"
 	case ob.Closed:
 		return "the server closed the connection during the handshake, without an alert"
 	}

@@ -145,7 +145,7 @@ func shake(ctx context.Context, conn net.Conn, o Options) *Observation {
 		// The reason may have come while the client was still writing.
 		tap.readUntil(o.Grace, func() bool {
 			w.advance(false)
-			return w.notTLS != nil || slices.ContainsFunc(w.steps, func(s Step) bool { return s.Alert != nil })
+			return w.notTLS != nil || slices.ContainsFunc(w.steps, isAlert)
 		})
 	}
 	w.advance(true)
@@ -201,12 +201,14 @@ func (ob *Observation) settle(t *tap, client *tls.Conn, grace time.Duration) {
 			return len(signsOf(t.wire.steps)) > 0
 		})
 	}
-	if t.ended != nil || client.CloseWrite() != nil {
-		return
+	// A server that has sent an alert ends the connection itself.
+	if t.ended == nil && !slices.ContainsFunc(signsOf(t.wire.steps), isAlert) {
+		t.closing = client.CloseWrite() == nil
 	}
-	t.closing = true
 	t.readUntil(grace, func() bool { return false })
 }
+
+func isAlert(s Step) bool { return s.Alert != nil }
 
 // signsOf returns what the server sent after the client had finished.
 func signsOf(steps []Step) []Step {
@@ -256,7 +258,7 @@ func (ob *Observation) read(steps []Step) {
 
 func (ob *Observation) judge(ctx context.Context, t *tap) {
 	signs := signsOf(ob.Steps)
-	onlyClosed := !slices.ContainsFunc(signs, func(s Step) bool { return s.Alert == nil })
+	goesOn := slices.ContainsFunc(signs, func(s Step) bool { return !isAlert(s) })
 	switch {
 	case ob.Alert != nil && ob.From == Server:
 		ob.Outcome = Refused
@@ -267,7 +269,7 @@ func (ob *Observation) judge(ctx context.Context, t *tap) {
 	case !ob.Done:
 		ob.Outcome = Failed
 		ob.TimedOut = ctx.Err() != nil
-	case t.ended != nil && !t.closing && onlyClosed:
+	case !t.closing && !goesOn && (t.ended != nil || len(signs) > 0):
 		ob.Outcome, ob.Closed = Refused, true
 	case len(signs) == 0 && t.ended == nil && t.wire.version == tls.VersionTLS13:
 		ob.Outcome = Unclear
