@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ func (r *endpointRun) flags(cmd *cobra.Command) {
 	flags.StringVar(&r.startTLS, "starttls", "", "begin in the `PROTOCOL` and go over to TLS: "+strings.Join(handshake.StartTLSProtocols, ", "))
 	flags.StringSliceVar(&r.alpn, "alpn", []string{"h2", "http/1.1"}, "offer the `PROTOCOLS`; without a default with --starttls")
 	flags.StringVar(&r.version, "tls-version", "", "offer one `VERSION` of TLS alone, 1.2 or 1.3")
-	flags.DurationVar(&r.timeout, "timeout", 10*time.Second, "give up on an endpoint after this time")
+	flags.DurationVar(&r.timeout, "timeout", 10*time.Second, "give up on a handshake after this time")
 }
 
 // check finds what is wrong before anything is done.
@@ -106,6 +107,9 @@ func isEndpoint(arg string) bool {
 	return err == nil && n > 0
 }
 
+// fileExtensions are those of files that inspect reads, and of no host.
+var fileExtensions = []string{".cer", ".conf", ".crl", ".crt", ".csr", ".der", ".jks", ".key", ".kubeconfig", ".p12", ".pem", ".pfx", ".pub"}
+
 // endpointHint says how to write what looks like an endpoint; empty if it does not.
 func endpointHint(arg string) string {
 	host, port := arg, ""
@@ -127,7 +131,7 @@ func endpointHint(arg string) string {
 			if n, err := net.LookupPort("tcp", p); err == nil {
 				port = strconv.Itoa(n)
 			}
-		} else if !strings.Contains(arg, ".") {
+		} else if !strings.Contains(arg, ".") || slices.Contains(fileExtensions, filepath.Ext(arg)) {
 			return ""
 		}
 	}

@@ -90,6 +90,9 @@ func TestNoHandshake(t *testing.T) {
 		{"no protocol in common", func(t testing.TB) string {
 			return goServer(t, &tls.Config{Certificates: []tls.Certificate{w.server.tls()}, NextProtos: []string{"mqtt"}})
 		}, Options{Protocols: []string{"h2"}}, Refused, "no_application_protocol (120): it speaks none of h2"},
+		{"a certificate that is none", func(t testing.TB) string {
+			return goServer(t, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{{1, 2, 3}}, PrivateKey: w.server.key}}})
+		}, Options{}, Failed, "the client ended the handshake with the alert decode_error"},
 		{"closes after the handshake", func(t testing.TB) string {
 			return listen(t, func(conn net.Conn) {
 				s := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{w.server.tls()}, ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true})
