@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -269,10 +268,4 @@ func connectHint(err error) string {
 		return "a firewall may drop what is sent there; --timeout gives it more time"
 	}
 	return ""
-}
-
-// trustSet is one thing to trust in.
-type trustSet struct {
-	title string
-	roots []*x509.Certificate // nil for the system's
 }

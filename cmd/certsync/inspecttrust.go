@@ -18,6 +18,12 @@ import (
 	"github.com/certsync/certsync/spec"
 )
 
+// trustSet is one thing to trust in.
+type trustSet struct {
+	title string
+	roots []*x509.Certificate // nil for the system's
+}
+
 // known is what an endpoint is judged by.
 type known struct {
 	trust []trustSet

@@ -1,7 +1,6 @@
 package handshake
 
 import (
-	"crypto/tls"
 	"fmt"
 	"slices"
 	"strings"
@@ -206,9 +205,6 @@ func (ob *Observation) IsAboutTheOffer() bool {
 	}
 	return ob.Alert.Code == 70 || ob.Alert.Code == 40 || ob.Alert.Code == 71
 }
-
-// Version13 tells whether TLS 1.3 was agreed.
-func (ob *Observation) Version13() bool { return ob.Version == versionName(tls.VersionTLS13) }
 
 // oneOf lists some of many.
 func oneOf(names []string) string {
