@@ -32,10 +32,16 @@ func (d *loader) signer(c *draft, whole value) *issuer {
 	if c.CA == nil { // a CA's was looked up on the way
 		is = d.issuerNamed(c.Issuer, c.at("issuer", whole))
 	}
-	if is == nil || is.draft == nil {
+	if is == nil {
 		return nil
 	}
+	if is.kubernetes != nil {
+		d.preflight(c, is, whole)
+	}
 	c.Issuer = is.name // the same string for all
+	if is.draft == nil {
+		return nil
+	}
 	return is
 }
 

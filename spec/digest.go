@@ -30,6 +30,11 @@ func (s *Spec) Digest() string {
 		sum := c.sum()
 		h.Write(sum[:])
 	}
+	for _, i := range s.Issuers {
+		if i.Kubernetes != nil {
+			h.Write(i.Kubernetes.sum(i.Name))
+		}
+	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 
@@ -59,6 +64,28 @@ type canonicalCertificate struct {
 	RenewPercent   float64           `json:"renewBeforePercent,omitempty"`
 	CA             *canonicalCA      `json:"ca,omitempty"`
 	Outputs        []canonicalOutput `json:"outputs,omitempty"`
+}
+
+// sum digests how an issuer is asked.
+func (k *Kubernetes) sum(name string) []byte {
+	n := struct {
+		Name       string `json:"name"`
+		Cluster    string `json:"cluster,omitempty"`
+		Kubeconfig string `json:"kubeconfig,omitempty"`
+		Context    string `json:"context,omitempty"`
+		SignerName string `json:"signerName"`
+		Approve    bool   `json:"approve,omitempty"`
+		CA         string `json:"ca,omitempty"`
+	}{Name: name, SignerName: k.SignerName, Approve: k.Approve, CA: k.CA}
+	if c := k.Cluster; c != nil {
+		n.Cluster, n.Kubeconfig, n.Context = c.Name, c.Kubeconfig, c.Context
+	}
+	data, err := json.Marshal(n)
+	if err != nil {
+		panic("spec: digest: " + err.Error()) // strings and booleans only
+	}
+	sum := sha256.Sum256(data)
+	return sum[:]
 }
 
 type canonicalSubject struct {

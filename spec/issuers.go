@@ -11,8 +11,10 @@ type issuer struct {
 	key    value // its place
 	draft  *draft
 	result *Issuer
-	parent *issuer // nil for a root, and while unknown
-	state  visitState
+
+	kubernetes *Kubernetes
+	parent     *issuer // nil for a root, and while unknown
+	state      visitState
 	// constraints are the issuer's own and those of all above it.
 	constraints []constrained
 }
@@ -43,7 +45,7 @@ func (d *loader) loadIssuers() {
 		}
 		switch len(entries) {
 		case 0:
-			d.problem(e.key, "states no kind of issuer; this version knows ca")
+			d.problem(e.key, "states no kind of issuer; this version knows ca and kubernetes")
 		case 1:
 		default:
 			var kinds []string
@@ -94,8 +96,12 @@ func (d *loader) visitIssuer(is *issuer, below []*issuer) {
 		}
 	}
 	is.state = visited
-	if is.draft != nil {
+	switch {
+	case is.draft != nil:
 		d.finishCA(is)
+	case is.kubernetes != nil:
+		is.result = &Issuer{Name: is.name, Kubernetes: is.kubernetes}
+		d.spec.Issuers = append(d.spec.Issuers, is.result)
 	}
 }
 

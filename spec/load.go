@@ -78,6 +78,7 @@ func (d *loader) add(src *source, content []byte) {
 func (d *loader) resolve(set map[string]string) error {
 	d.loadVars(set)
 	d.loadLayers()
+	d.loadClusters()
 	d.loadIssuers()
 	if !d.loadCertificates() {
 		return errWhole
@@ -108,9 +109,9 @@ type loader struct {
 	root *scope // outside certificates
 
 	// What the documents state, merged by name.
-	vars, defaults, profiles, issuers *section
-	certificates                      []batch
-	whole                             bool // parse files as a whole
+	vars, defaults, profiles, clusters, issuers *section
+	certificates                                []batch
+	whole                                       bool // parse files as a whole
 
 	defaultLayer layerDef
 	profileDefs  map[string]layerDef
@@ -138,7 +139,7 @@ func newLoader(opt Options) *loader {
 		stateDir: opt.StateDir,
 		env:      env,
 		root:     &scope{env: env},
-		vars:     newSection(), defaults: newSection(), profiles: newSection(), issuers: newSection(),
+		vars:     newSection(), defaults: newSection(), profiles: newSection(), clusters: newSection(), issuers: newSection(),
 		profileDefs:   map[string]layerDef{},
 		templates:     map[string]*draft{},
 		issuerByName:  map[string]*issuer{},

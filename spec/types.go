@@ -16,6 +16,8 @@ type Spec struct {
 	Sources []string
 	// Dir is the directory of the first source.
 	Dir string
+	// Clusters are the Kubernetes clusters that the spec names.
+	Clusters []*Cluster `json:",omitempty"`
 	// Issuers are all issuers, each after the one that signs it.
 	Issuers []*Issuer
 	// Certificates are the leaves, in the order in which they are declared.
@@ -32,6 +34,8 @@ type Issuer struct {
 	Name string
 	// CA is the certificate of a CA that this spec owns.
 	CA *Certificate
+	// Kubernetes is a signer of a Kubernetes cluster.
+	Kubernetes *Kubernetes `json:",omitempty"`
 }
 
 // Kind tells a CA's certificate, which stands under issuers, from a leaf.
