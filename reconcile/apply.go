@@ -43,6 +43,11 @@ type ApplyOptions struct {
 	Now func() time.Time
 	// Progress, if set, is called after each item, from one goroutine at a time.
 	Progress func(Result)
+	// Wait tells to wait for the answers of remote issuers: for WaitFor, or as long
+	// as each issuer says. What is not answered by then has an error that wraps
+	// ErrPending, and is fetched by a later Apply.
+	Wait    bool
+	WaitFor time.Duration
 }
 
 // Apply carries a plan out, issuers before what they sign. One item's failure
@@ -54,7 +59,7 @@ type ApplyOptions struct {
 // must hold the lock on the store.
 func Apply(ctx context.Context, sp *spec.Spec, s *State, p *Plan, b Backends, o ApplyOptions) []Result {
 	a := &applier{Backends: b, spec: sp, state: s, options: o,
-		authorities: make(map[string]*authority, len(sp.Issuers))}
+		authorities: make(map[string]*authority, len(sp.Issuers)), opener: newOpener(b)}
 	stages := a.stages(p)
 	if err := a.announce(ctx); err != nil {
 		for _, t := range a.tasks {
@@ -67,6 +72,7 @@ func Apply(ctx context.Context, sp *spec.Spec, s *State, p *Plan, b Backends, o 
 				a.failed = a.failed || t.result.Err != nil
 			}
 		}
+		a.forget(ctx, p)
 	}
 	results := make([]Result, 0, len(a.tasks))
 	for _, t := range a.tasks {
@@ -82,6 +88,7 @@ type applier struct {
 	options     ApplyOptions
 	tasks       []*task
 	authorities map[string]*authority
+	opener      *opener
 	// failed tells that a stage was not done in full. The last one, which
 	// prunes, is for those only whose certificates are all where they should be.
 	failed bool
@@ -95,6 +102,8 @@ type task struct {
 	issued *x509.Certificate
 	staged Staged
 	result Result
+	// answered is the request of a remote issuer that the set answers.
+	answered *Sent
 }
 
 // stages sorts the items that need something: the CAs by their depth, then the
@@ -111,7 +120,7 @@ func (a *applier) stages(p *Plan) [][]*task {
 	stages := make([][]*task, deepest+3)
 	for i := range p.Items {
 		it := &p.Items[i]
-		if it.Error == "" && (it.Action == ActionNone || it.Action == ActionWait) {
+		if it.Error == "" && it.Action == ActionNone {
 			continue
 		}
 		t := &task{item: it, cert: a.spec.Find(it.ID()),
@@ -160,6 +169,8 @@ func (a *applier) announce(ctx context.Context) error {
 // parallel, committed in batches. While one batch is being made durable, which is
 // waiting for the disk, the next one is prepared.
 func (a *applier) stage(ctx context.Context, tasks []*task) {
+	tasks, remote := a.split(tasks)
+	defer a.remoteStage(ctx, remote)
 	committed := make(chan struct{})
 	close(committed)
 	for len(tasks) > 0 {
@@ -191,6 +202,7 @@ func (a *applier) prepare(ctx context.Context, t *task) {
 	var err error
 	switch {
 	case t.item.Error != "":
+		a.noteRefusal(ctx, t)
 		err = t.item.err
 		if err == nil {
 			err = errors.New(t.item.Error)
@@ -275,7 +287,14 @@ func (a *applier) issue(ctx context.Context, t *task) error {
 	if err := pki.CheckAnswer(req, chain, issuer); err != nil {
 		return fmt.Errorf("issuer %q answered with a certificate that is not acceptable: %w", c.Issuer, err)
 	}
-	t.issued = chain[0]
+	return a.fill(ctx, t, st, req, m, issuer, up)
+}
+
+// fill builds the set for a certificate that was issued. signer is the certificate
+// whose key signed it, as far as it is known, up what the spec has above it.
+func (a *applier) fill(ctx context.Context, t *task, st *CertState, req pki.Request, m pki.Material, signer *x509.Certificate, up *authority) (err error) {
+	c := t.cert
+	t.issued = m.Chain[0]
 	t.result.Fingerprint = pki.CertificateFingerprint(t.issued).String()
 	t.result.NotAfter = t.issued.NotAfter
 	t.compare(req, up)
@@ -290,11 +309,16 @@ func (a *applier) issue(ctx context.Context, t *task) error {
 	t.set.Record = a.record(c, st, t.set.Write, true)
 	t.set.Record.Source = c.Source
 	t.set.Record.Issuer, t.set.Record.SpecDigest = c.Issuer, c.Digest()
-	t.set.Record.Fingerprint, t.set.Record.Key = t.result.Fingerprint, key.Fingerprint().String()
-	t.set.Record.IssuerKey = pki.KeyFingerprint(issuer).String()
+	t.set.Record.Fingerprint, t.set.Record.Key = t.result.Fingerprint, m.Key.Fingerprint().String()
+	t.set.Record.IssuerKey = ""
+	if signer != nil {
+		t.set.Record.IssuerKey = pki.KeyFingerprint(signer).String()
+	}
+	t.set.Record.Remote = nil
 	t.set.Record.IssuedAt = req.Now.UTC().Truncate(time.Second)
 	t.set.Record.Duration = c.Duration.String()
 	t.set.Record.Altered = t.result.Altered
+	t.set.Answered = st.remote != nil && st.remote.pending != nil
 	return nil
 }
 
@@ -332,6 +356,12 @@ func (t *task) compare(req pki.Request, up *authority) {
 	if (lifetime - req.Duration).Abs() <= time.Minute {
 		return
 	}
+	if up == nil { // the answer may be old by now, and an issuer may count from when it backdates to
+		whole := t.issued.NotAfter.Sub(t.issued.NotBefore)
+		if whole >= req.Duration-time.Minute && whole <= req.Duration+pki.Backdate+time.Minute {
+			return
+		}
+	}
 	if up != nil && lifetime < req.Duration && !t.issued.NotAfter.Before(up.cert.NotAfter) {
 		t.result.Warnings = append(t.result.Warnings, fmt.Sprintf("lives until %s only, as long as issuer %q", stamp(t.issued.NotAfter), t.cert.Issuer))
 		return
@@ -368,7 +398,13 @@ func (a *applier) repair(ctx context.Context, t *task) error {
 		return err
 	}
 	m.Chain, m.Anchor = pki.Chain{leaf}, leaf
-	if c.Issuer != "" {
+	if i := a.remoteIssuer(c); i != nil {
+		above, err := a.above(ctx, c, st)
+		if err != nil {
+			return err
+		}
+		m.Chain, m.Anchor = append(m.Chain, above...), st.remote.anchor
+	} else if c.Issuer != "" {
 		up := a.authorities[c.Issuer]
 		if up.cert == nil {
 			return fmt.Errorf("issuer %q %w", c.Issuer, up.err)

@@ -24,7 +24,7 @@ type authority struct {
 // stages, so their own certificates are committed by now.
 func (a *applier) openAuthorities(ctx context.Context, tasks []*task) {
 	for _, t := range tasks {
-		if t.cert == nil || t.cert.Issuer == "" {
+		if t.cert == nil || t.cert.Issuer == "" || a.remoteIssuer(t.cert) != nil {
 			continue
 		}
 		for _, o := range t.cert.Outputs {

@@ -82,6 +82,9 @@ type Set struct {
 	Archive []spec.Output
 	// Record replaces the certificate's record; nil removes it.
 	Record *Record
+	// Answered tells that the certificate's pending request goes with the change:
+	// see PendingStore.
+	Answered bool
 }
 
 // Staged is a Set that is complete beside its targets, but not yet visible.
@@ -148,6 +151,8 @@ type Record struct {
 	Duration string `json:"duration,omitempty"`
 	// Altered is what the issuer gave that was not asked for.
 	Altered []pki.Difference `json:"altered,omitempty"`
+	// Remote is set for the certificate of a remote issuer.
+	Remote *RecordedRemote `json:"remote,omitempty"`
 	// Outputs is what was written where.
 	Outputs []RecordedOutput `json:"outputs"`
 }

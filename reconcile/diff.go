@@ -123,16 +123,21 @@ func (d *differ) judge(it *Item, c *spec.Certificate, st *CertState, issuer *out
 		reasons = append(reasons, d.timeReasons(it, c, st, issuer)...)
 	}
 	// What is issued anew is written everywhere: drift tells nothing then.
-	if action := decide(reasons); !action.Issues() && st.Match {
+	asked := !requested && st.remote.useful(d.now)
+	if action := decide(reasons); (!action.Issues() || asked && d.waiting(st)) && st.Match {
 		reasons = append(reasons, d.drift(it, c, st)...)
 	}
 	it.Action = decide(reasons)
 	it.Reasons = reasons
+	it.NewKey = requested || st.Key == nil || c.PrivateKey.RotationPolicy != spec.RotateNever || !fits(st.Key, c)
+	if asked {
+		d.request(it, c, st)
+	}
 	if !it.Action.Issues() {
+		it.NewKey = false
 		return
 	}
 	it.Outputs = paths(c)
-	it.NewKey = requested || st.Key == nil || c.PrivateKey.RotationPolicy != spec.RotateNever || !fits(st.Key, c)
 	if issuer != nil && issuer.err != nil {
 		it.fail(fmt.Errorf("issuer %q cannot sign: %w", c.Issuer, issuer.err), issuer.hint)
 		it.Action, it.Outputs, it.NewKey = ActionNone, nil, false
@@ -213,8 +218,10 @@ func (d *differ) issuerReasons(c *spec.Certificate, st *CertState, issuer *outco
 		return []Reason{{Code: IssuerChanged, Message: message, action: ActionReplace}}
 	}
 	switch {
-	case issuer == nil && st.IssuerErr != nil:
+	case c.Issuer == "" && st.IssuerErr != nil:
 		return changed("the certificate is not self-signed")
+	case st.otherSigner() != "":
+		return changed(st.otherSigner())
 	case issuer != nil && issuer.renamed:
 		return changed(fmt.Sprintf("issuer %q gets another name", c.Issuer))
 	case issuer != nil && issuer.newKey:

@@ -51,7 +51,7 @@ func (d *differ) outputDrift(c *spec.Certificate, st *CertState, o spec.Output, 
 			return message
 		}
 	}
-	up := d.above(c.Issuer)
+	up := d.lineageOf(c, st)
 	if name, changed := up.changes[dependence(o)]; changed {
 		return fmt.Sprintf("holds the certificate of issuer %q, which changes", name)
 	}
@@ -74,12 +74,15 @@ func (d *differ) outputDrift(c *spec.Certificate, st *CertState, o spec.Output, 
 			return "holds another chain"
 		}
 	case spec.FormCA:
+		if up.unknownAnchor {
+			return ""
+		}
 		if c.Issuer == "" {
 			return contentDrift(o.Form, s.Certs, leaf)
 		}
 		return contentDrift(o.Form, s.Certs, up.anchor)
 	default:
-		if message := contentDrift(o.Form, s.Certs, leaf, up.chain...); message != "" || !o.Form.IsKeystore() {
+		if message := contentDrift(o.Form, s.Certs, leaf, up.chain...); message != "" || !o.Form.IsKeystore() || up.unknownAnchor {
 			return message
 		}
 		return keystoreDrift(c, o, s.Keystore, up)
@@ -145,9 +148,20 @@ type lineage struct {
 	anchor pki.Fingerprint   // the root
 	// unknown tells that a certificate above could not be observed.
 	unknown bool
+	// unknownAnchor tells that the root is not known, or that nothing needs it.
+	unknownAnchor bool
 	// changes names, by the form of output that it concerns, an issuer whose
 	// certificate the plan changes.
 	changes map[spec.Form]string
+}
+
+// lineageOf returns what stands above a certificate. What a remote issuer stands on
+// is not in the spec, but came with the certificate.
+func (d *differ) lineageOf(c *spec.Certificate, st *CertState) *lineage {
+	if st.remote != nil && st.remote.issuer != nil {
+		return st.remote.lineage()
+	}
+	return d.above(c.Issuer)
 }
 
 // above returns what stands above the certificates of an issuer.

@@ -22,6 +22,11 @@ type Backends struct {
 	// OpenIssuer returns what signs for an issuer of the spec. For a CA it is
 	// called with the CA's certificate, after that was committed.
 	OpenIssuer func(ctx context.Context, i *spec.Issuer, ca *x509.Certificate) (Issuer, error)
+	// OpenRemote returns what signs for a remote issuer of the spec. It need not be
+	// set for a spec that has none.
+	OpenRemote func(ctx context.Context, i *spec.Issuer) (Remote, error)
+	// Anchors returns the CAs that the certificates of a remote issuer chain to.
+	Anchors func(ctx context.Context, i *spec.Issuer) ([]*x509.Certificate, error)
 	// Password returns the password that a reference means.
 	Password func(ref *spec.SecretRef) ([]byte, error)
 }
@@ -40,6 +45,9 @@ func Observe(ctx context.Context, sp *spec.Spec, b Backends) (*State, error) {
 	}
 
 	o := observer{Backends: b, sources: sp.Sources, recorded: recorded}
+	if err := o.requests(ctx, sp); err != nil {
+		return nil, err
+	}
 	s := &State{certs: make(map[spec.ID]*CertState, len(sp.Issuers)+len(sp.Certificates))}
 	// Issuers stand after the one that signs them, so that its certificate is
 	// there to check theirs against.
@@ -56,6 +64,7 @@ func Observe(ctx context.Context, sp *spec.Spec, b Backends) (*State, error) {
 	for i, c := range sp.Certificates {
 		s.certs[c.ID] = leaves[i]
 	}
+	o.lookups(ctx, sp, s)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -108,6 +117,10 @@ type observer struct {
 	Backends
 	sources  []string
 	recorded map[spec.ID]bool
+
+	opener  *opener
+	remotes map[string]*spec.Issuer // by name
+	pending []spec.ID               // certificates with a request, sorted
 }
 
 // certificate observes one certificate of the spec.
@@ -153,10 +166,12 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 		if c.CA != nil && s.Key != nil && s.Err == nil {
 			s.heir, s.Err = o.heir(ctx, c, s)
 		}
+		o.remote(ctx, c, s, nil)
 		return s
 	}
+	s.leafPrint = pki.CertificateFingerprint(leaf)
 	s.Leaf = &Leaf{
-		Fingerprint: pki.CertificateFingerprint(leaf),
+		Fingerprint: s.leafPrint,
 		Key:         pki.KeyFingerprint(leaf),
 		NotBefore:   leaf.NotBefore,
 		NotAfter:    leaf.NotAfter,
@@ -171,6 +186,7 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 	if c.CA != nil {
 		s.cert = leaf
 	}
+	o.remote(ctx, c, s, leaf)
 	return s
 }
 

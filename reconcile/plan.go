@@ -48,13 +48,14 @@ const (
 	OutputDrift   ReasonCode = "OutputDrift"
 	Pending       ReasonCode = "Pending"
 	Denied        ReasonCode = "Denied"
+	Failed        ReasonCode = "Failed"
 	Orphaned      ReasonCode = "Orphaned"
 	Requested     ReasonCode = "Requested"
 )
 
 var precedence = []ReasonCode{
 	Missing, Malformed, KeyMismatch, Expired, IssuerChanged, SpecChanged,
-	RenewalDue, OutputDrift, Pending, Denied, Orphaned, Requested,
+	RenewalDue, OutputDrift, Pending, Denied, Failed, Orphaned, Requested,
 }
 
 // Reason says why an action is planned.
@@ -121,11 +122,25 @@ type Item struct {
 	NotBefore   time.Time `json:"notBefore,omitzero"`
 	NotAfter    time.Time `json:"notAfter,omitzero"`
 	RenewAt     time.Time `json:"renewAt,omitzero"`
+	// Request is what a remote issuer was asked for and has not answered yet, or
+	// refused.
+	Request *ItemRequest `json:"request,omitempty"`
 	// Altered is what the issuer gave against the request, which is accepted.
 	Altered  []pki.Difference `json:"altered,omitempty"`
 	Warnings []string         `json:"warnings,omitempty"`
 
 	err error // what Error was made from
+}
+
+// ItemRequest is a request to a remote issuer.
+type ItemRequest struct {
+	// Name is what the issuer calls it.
+	Name  string       `json:"name"`
+	State RequestState `json:"state,omitempty"` // empty if it is not known
+	Since time.Time    `json:"since,omitzero"`
+	// Approve is the command with which a person approves it; empty if there is
+	// nothing to approve.
+	Approve string `json:"approve,omitempty"`
 }
 
 // ID returns the identity of the certificate.

@@ -46,6 +46,8 @@ type CertState struct {
 	keyOutput int               // index of the output that Key was read from
 	cert      *x509.Certificate // Leaf itself, for CAs only: leaves are too many
 	heir      *x509.Certificate // of a CA that has lost its certificate: what it will be for its key
+	leafPrint pki.Fingerprint   // of Leaf; zero if there is none
+	remote    *remoteState      // nil if no remote issuer is, or was, asked
 }
 
 // Leaf holds the facts about a certificate that decisions are made from.
@@ -155,6 +157,7 @@ func (s *State) digest(sp *spec.Spec) string {
 			}
 		}
 		hashRecord(h.Write, st.Record)
+		st.remote.digest(h)
 	}
 	for _, o := range s.orphans {
 		fmt.Fprintf(h, "orphan %s %d %q %v\n", o.id, len(o.outputs), o.foreign, o.foreignSpec)

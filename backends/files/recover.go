@@ -193,6 +193,7 @@ func (r *recovery) complete(c journaled[commitRecord]) {
 func (r *recovery) sweep() {
 	for _, kind := range kinds {
 		r.sweepState(r.s.path(recordsDir, string(kind)))
+		r.sweepState(r.s.path(pendingDir, string(kind)))
 	}
 	for _, name := range r.temps {
 		r.note(r.dirs.use(r.s.path(journalDir), func(d *dirHandle) error { return d.Remove(name) }))

@@ -242,6 +242,11 @@ func lookTarget(d Dir, base, op, path string) (Info, error) {
 
 // writeRecord stages the new record, or the removal of the old one.
 func (st *staged) writeRecord() error {
+	if st.set.Answered {
+		if err := st.removePlain(spec.Output{Path: st.s.requestPath(st.set.ID)}); err != nil {
+			return err
+		}
+	}
 	path := st.s.recordPath(st.set.ID)
 	dir, base := filepath.Split(path)
 	if st.set.Record == nil {

@@ -20,6 +20,7 @@ import (
 //	journal/<time>-<run>-<n>.intent       where a run stages
 //	journal/<time>-<run>-<n>.commit       what a commit renames
 //	records/<kind>/<name>.json            one for each certificate
+//	pending/<kind>/<name>.json            a request that is not answered yet, and its key
 //	archive/<kind>/<name>/<time>-…/       the set before the present one
 //	corrupt/                              what could not be understood, or is not
 //	                                      for this state directory to complete
@@ -32,6 +33,7 @@ const (
 	lockName   = "lock"
 	journalDir = "journal"
 	recordsDir = "records"
+	pendingDir = "pending"
 	archiveDir = "archive"
 	corruptDir = "corrupt"
 
@@ -57,9 +59,10 @@ func (s *Store) makeState() error {
 	if err := s.makeDir(s.dir, 0o700); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
-	subs := [][2]string{{s.dir, corruptDir}, {s.dir, journalDir}, {s.dir, archiveDir}, {s.dir, recordsDir}}
+	subs := [][2]string{{s.dir, corruptDir}, {s.dir, journalDir}, {s.dir, archiveDir}, {s.dir, recordsDir}, {s.dir, pendingDir}}
 	for _, kind := range kinds {
-		subs = append(subs, [2]string{s.path(recordsDir), string(kind)}, [2]string{s.path(archiveDir), string(kind)})
+		subs = append(subs, [2]string{s.path(recordsDir), string(kind)}, [2]string{s.path(archiveDir), string(kind)},
+			[2]string{s.path(pendingDir), string(kind)})
 	}
 	for _, sub := range subs {
 		path := filepath.Join(sub[0], sub[1])

@@ -1,0 +1,445 @@
+package reconcile
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/certsync/certsync/reconcile/pki"
+	"github.com/certsync/certsync/spec"
+)
+
+// remoteState is what was found of a certificate's remote issuer and of the
+// request that it was sent.
+type remoteState struct {
+	issuer *spec.Issuer // nil if the issuer is not remote, and only a request is left
+	// pending is the request that was made, without its key; nil for none.
+	pending *PendingRequest
+	// live tells that the request is for what the spec wants now, and that its
+	// answer would be of use.
+	live bool
+	// answer is what became of a live request, unless err tells why that is not
+	// known. approval is the command to approve it.
+	answer   Answer
+	approval string
+	err      error
+
+	// chain are the intermediates of the certificate that is there, anchor the CA
+	// above them; nil if no output needs it.
+	chain  []pki.Fingerprint
+	anchor *x509.Certificate
+}
+
+// The limits to sending a request again that vanished unanswered: Kubernetes, for
+// one, removes what nobody approved in a day.
+const (
+	maxSent     = 2
+	resendAfter = time.Minute
+)
+
+// requests gathers the pending requests of a spec's certificates.
+func (o *observer) requests(ctx context.Context, sp *spec.Spec) error {
+	o.opener = newOpener(o.Backends)
+	for _, i := range sp.Issuers {
+		if i.Remote() {
+			if o.remotes == nil {
+				o.remotes = make(map[string]*spec.Issuer)
+			}
+			o.remotes[i.Name] = i
+		}
+	}
+	store, err := o.pendingStore()
+	if err != nil {
+		if len(o.remotes) == 0 {
+			return nil
+		}
+		return err
+	}
+	if o.pending, err = store.ListPending(ctx); err != nil {
+		return fmt.Errorf("list pending requests: %w", err)
+	}
+	return nil
+}
+
+// remote observes what c has from a remote issuer, or has asked for. Of outputs
+// and leaf s knows already.
+func (o *observer) remote(ctx context.Context, c *spec.Certificate, s *CertState, leaf *x509.Certificate) {
+	issuer := o.remotes[c.Issuer]
+	_, asked := slices.BinarySearchFunc(o.pending, c.ID, compareIDs)
+	if issuer == nil && !asked {
+		return
+	}
+	r := &remoteState{issuer: issuer}
+	s.remote = r
+	if asked {
+		r.pending, r.err = o.pendingOf(ctx, c.ID)
+		r.live = issuer != nil && (r.err != nil || r.pending != nil && r.pending.answers(c, issuer, s))
+	}
+	if issuer == nil || leaf == nil {
+		return
+	}
+	chain := pki.Chain{leaf}
+	above, err := o.above(ctx, c, s)
+	if err != nil {
+		s.Err = alsoErr(s.Err, err)
+		return
+	}
+	chain = append(chain, above...)
+	for _, cert := range chain[1:] {
+		r.chain = append(r.chain, pki.CertificateFingerprint(cert))
+	}
+	if !anchored(c, issuer) {
+		return
+	}
+	anchors, err := o.opener.anchorsOf(ctx, issuer)
+	if err != nil {
+		s.Err = alsoErr(s.Err, err)
+		return
+	}
+	r.anchor, s.IssuerErr = anchorOf(chain, anchors)
+}
+
+func compareIDs(a, b spec.ID) int {
+	if a.Kind != b.Kind {
+		if a.Kind < b.Kind {
+			return -1
+		}
+		return 1
+	}
+	switch {
+	case a.Name < b.Name:
+		return -1
+	case a.Name > b.Name:
+		return 1
+	}
+	return 0
+}
+
+// pendingOf reads a request without its key.
+func (b Backends) pendingOf(ctx context.Context, id spec.ID) (*PendingRequest, error) {
+	store, err := b.pendingStore()
+	if err != nil {
+		return nil, err
+	}
+	p, err := store.Pending(ctx, id)
+	if err != nil || p == nil {
+		return nil, err
+	}
+	public := *p
+	if len(p.Key) > 0 {
+		public.Key = Secret{} // that there is one is all that matters
+	}
+	return &public, nil
+}
+
+// answers tells whether the request is for what the spec wants, its answer was
+// not taken in already, and the key that it is for is there.
+func (p *PendingRequest) answers(c *spec.Certificate, i *spec.Issuer, s *CertState) bool {
+	switch {
+	case p.Want != want(c, i):
+		return false
+	case s.settled() && s.Record.Remote != nil && s.Record.Remote.Request == p.Request:
+		return false
+	case p.Key == nil:
+		return s.Key != nil && s.Key.Fingerprint.String() == p.PublicKey
+	}
+	return true
+}
+
+// above returns the intermediates of the certificate that is there: those that
+// came with it, or else what the outputs hold.
+func (b Backends) above(ctx context.Context, c *spec.Certificate, s *CertState) (pki.Chain, error) {
+	if !s.settled() || s.Record.Remote == nil {
+		return b.intermediates(ctx, c, s)
+	}
+	var chain pki.Chain
+	for _, der := range s.Record.Remote.Chain {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("the chain in the record: %w", err)
+		}
+		chain = append(chain, cert)
+	}
+	return chain, nil
+}
+
+// intermediates returns the longest chain above the leaf that any output holds.
+func (b Backends) intermediates(ctx context.Context, c *spec.Certificate, s *CertState) (pki.Chain, error) {
+	best, from := 0, -1
+	for i := range s.Outputs {
+		o := s.output(c, i)
+		n := len(s.Outputs[i].Certs)
+		if o.Form.HoldsLeaf() {
+			n--
+			if n >= 0 && s.Outputs[i].Certs[0] != s.leafPrint {
+				continue
+			}
+		} else if o.Form != spec.FormChain {
+			continue
+		}
+		if n > best {
+			best, from = n, i
+		}
+	}
+	if from < 0 {
+		return nil, nil
+	}
+	o := s.output(c, from)
+	seen, err := b.Store.Read(ctx, o)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.Field(), err)
+	}
+	certs, err := b.ParseCertificates(o, seen.Data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: read %s: %w", o.Field(), o.Path, err)
+	}
+	if o.Form.HoldsLeaf() {
+		certs = certs[1:]
+	}
+	return certs, nil
+}
+
+// maxRequests bounds how many requests are under way at once.
+const maxRequests = 16
+
+// lookups asks what became of the live requests. It is the only part of observing
+// for which an issuer is asked, and none is if nothing is pending.
+func (o *observer) lookups(ctx context.Context, sp *spec.Spec, s *State) {
+	var asked []*remoteState
+	for _, id := range o.pending {
+		if c := sp.Find(id); c != nil {
+			if r := s.certs[id].remote; r != nil && r.live && r.err == nil {
+				asked = append(asked, r)
+			}
+		}
+	}
+	limited(len(asked), maxRequests, func(i int) { o.lookup(ctx, asked[i]) })
+}
+
+func (o *observer) lookup(ctx context.Context, r *remoteState) {
+	if refused := r.pending.Refused; refused != nil {
+		r.answer = Answer{State: refused.State, Reason: refused.Reason, Message: refused.Message, UID: r.pending.UID, Since: r.pending.SentAt}
+		return
+	}
+	remote, err := o.opener.remote(ctx, r.issuer)
+	if err != nil {
+		r.err = err
+		return
+	}
+	sent, err := r.pending.sent(time.Time{})
+	if err != nil {
+		r.err = err
+		return
+	}
+	r.approval = remote.Approval(r.pending.Request)
+	if r.answer, err = remote.Lookup(ctx, sent); err != nil {
+		r.err = fmt.Errorf("issuer %q: look up the request %s: %w", r.issuer.Name, r.pending.Request, err)
+	}
+}
+
+// limited calls f for 0 ≤ i < n, at most limit of them at once.
+func limited(n, limit int, f func(i int)) {
+	slots := make(chan struct{}, limit)
+	for i := range n {
+		slots <- struct{}{}
+		go func() {
+			defer func() { <-slots }()
+			f(i)
+		}()
+	}
+	for range limit {
+		slots <- struct{}{}
+	}
+}
+
+// digest sums up what is pending.
+func (r *remoteState) digest(w io.Writer) {
+	if r == nil {
+		return
+	}
+	if p := r.pending; p != nil {
+		fmt.Fprintf(w, "pending %s %s %t %s %d %s\n", p.Request, p.UID, r.live, p.Want, p.Sent, r.answer.State)
+	}
+	if r.err != nil {
+		fmt.Fprintf(w, "pending error %s\n", r.err)
+	}
+	fmt.Fprintf(w, "chain %x\n", r.chain)
+	if r.anchor != nil {
+		f := pki.CertificateFingerprint(r.anchor)
+		fmt.Fprintf(w, "anchor %s\n", f)
+	}
+}
+
+// lineage is what stands above the certificate that is there.
+func (r *remoteState) lineage() *lineage {
+	l := &lineage{chain: r.chain}
+	if r.anchor != nil {
+		l.anchor = pki.CertificateFingerprint(r.anchor)
+	} else {
+		l.unknownAnchor = true
+	}
+	return l
+}
+
+// Deciding
+
+// useful tells whether the answer to the request is, or would be, what the spec
+// wants. One that expired before anybody fetched it is not.
+func (r *remoteState) useful(now time.Time) bool {
+	return r != nil && r.live && !(r.answer.State == RequestIssued && !now.Before(r.answer.Chain[0].NotAfter))
+}
+
+// waiting tells whether the certificate has a request for which nothing can be done
+// now but to wait, or to tell that it was refused: what is there may be repaired
+// meanwhile.
+func (d *differ) waiting(st *CertState) bool {
+	r := st.remote
+	switch s := r.answer.State; {
+	case r.err != nil, s.waits(), s.refused():
+		return true
+	case s == RequestAbsent:
+		return r.pending.UID != "" && (r.pending.Sent >= maxSent || d.now.Before(r.pending.SentAt.Add(resendAfter)))
+	}
+	return false
+}
+
+// request decides what the request that was made before means for the action
+// that the reasons call for.
+func (d *differ) request(it *Item, c *spec.Certificate, st *CertState) {
+	r := st.remote
+	if r.pending != nil {
+		it.Request = &ItemRequest{Name: r.pending.Request, State: r.answer.State, Since: r.answer.Since}
+		if it.Request.Since.IsZero() {
+			it.Request.Since = r.pending.Created
+		}
+	}
+	if r.err != nil {
+		d.cannotTell(it, r.err, errorHint(r.err))
+		return
+	}
+	name := r.pending.Request
+	switch r.answer.State {
+	case RequestPending:
+		it.Request.Approve = r.approval
+		d.wait(it, fmt.Sprintf("the request %s waits for approval", name))
+	case RequestApproved:
+		d.wait(it, fmt.Sprintf("the request %s is approved, but %s has not signed it yet", name, r.issuer.Kubernetes.SignerName))
+	case RequestIssued:
+		d.goOn(it, st, fmt.Sprintf("the request %s is issued", name))
+	case RequestDenied:
+		d.refuse(it, Denied, fmt.Sprintf("the request %s was denied%s", name, because(r.answer)))
+	case RequestFailed:
+		d.refuse(it, Failed, fmt.Sprintf("the signer failed to serve the request %s%s", name, because(r.answer)))
+	case RequestAbsent:
+		again := r.pending.SentAt.Add(resendAfter)
+		switch {
+		case r.pending.UID == "":
+			d.goOn(it, st, fmt.Sprintf("the request %s is made, but was not sent yet", name))
+		case r.pending.Sent >= maxSent:
+			d.refuse(it, Failed, fmt.Sprintf("the request %s was removed unanswered, %d times", name, r.pending.Sent))
+		case d.now.Before(again):
+			d.wait(it, fmt.Sprintf("the request %s was removed unanswered: it is sent again after %s", name, stamp(again)))
+		default:
+			d.goOn(it, st, fmt.Sprintf("the request %s was removed unanswered: it is sent again", name))
+		}
+	}
+}
+
+func because(a Answer) string {
+	s := ""
+	if a.Reason != "" {
+		s += ": " + a.Reason
+	}
+	if a.Message != "" {
+		s += ": " + a.Message
+	}
+	return s
+}
+
+// wait plans to wait, or to repair what can be repaired meanwhile.
+func (d *differ) wait(it *Item, message string) {
+	it.Reasons = append(it.Reasons, Reason{Code: Pending, Message: message, action: ActionWait})
+	repairs := it.Has(OutputDrift)
+	decide(it.Reasons)
+	it.Action = ActionWait
+	if repairs {
+		it.Action = ActionRepair
+	}
+}
+
+// goOn plans to finish what was asked for. If no other reason tells any more why
+// it was, it was a replacement that somebody asked for.
+func (d *differ) goOn(it *Item, st *CertState, message string) {
+	action := it.Action
+	if !action.Issues() {
+		action = ActionReplace
+		if st.Leaf == nil {
+			action = ActionCreate
+		}
+	}
+	it.Reasons = append(it.Reasons, Reason{Code: Pending, Message: message, action: action})
+	it.Action = decide(it.Reasons)
+	it.NewKey = st.remote.pending.Key != nil
+}
+
+// refuse tells that the request was refused. What is there is repaired first.
+func (d *differ) refuse(it *Item, code ReasonCode, message string) {
+	it.Reasons = append(it.Reasons, Reason{Code: code, Message: message})
+	decide(it.Reasons)
+	d.cannotTell(it, refusedError(message), askAnew(it.Name))
+}
+
+// refusedError is an ErrDenied with a message of its own.
+type refusedError string
+
+func (e refusedError) Error() string { return string(e) }
+
+// Is makes it an ErrDenied.
+func (e refusedError) Is(target error) bool { return target == ErrDenied }
+
+func askAnew(name string) string {
+	return fmt.Sprintf("nothing is asked again until the spec changes; ask anew with --replace %s", name)
+}
+
+// cannotTell fails the item, unless there is something to repair.
+func (d *differ) cannotTell(it *Item, err error, hint string) {
+	if it.Has(OutputDrift) {
+		it.Action = ActionRepair
+		it.Warnings = append(it.Warnings, err.Error())
+		return
+	}
+	it.Action, it.Outputs, it.NewKey = ActionNone, nil, false
+	it.fail(err, hint)
+}
+
+// errorHint returns the advice that an error carries.
+func errorHint(err error) string {
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		return h.Hint()
+	}
+	return ""
+}
+
+// otherSigner tells whether the certificate that is there came from another signer
+// than the issuer is now. Only the record knows that.
+func (st *CertState) otherSigner() string {
+	r := st.remote
+	if r == nil || r.issuer == nil || !st.settled() || st.Record.Issuer == "" || st.Record.Remote.by(r.issuer) {
+		return ""
+	}
+	switch was := st.Record.Remote; {
+	case was == nil:
+		return fmt.Sprintf("it was signed by issuer %q", st.Record.Issuer)
+	case was.Signer != r.issuer.Kubernetes.SignerName:
+		return fmt.Sprintf("it was signed by %s", was.Signer)
+	case was.Cluster == "":
+		return "it was signed in another cluster"
+	default:
+		return fmt.Sprintf("it was signed in the cluster %q", was.Cluster)
+	}
+}
