@@ -29,6 +29,9 @@ type Result struct {
 	// Fingerprint and NotAfter are those of the new certificate, if one was issued.
 	Fingerprint string
 	NotAfter    time.Time
+	// Request is the name of the request that a remote issuer was sent, Approve the
+	// command with which a person approves it, if that is what it waits for.
+	Request, Approve string
 	// Altered is what the issuer gave against the request.
 	Altered  []pki.Difference
 	Warnings []string

@@ -125,13 +125,19 @@ func (a *applier) obtain(ctx context.Context, t *task, slots chan struct{}) erro
 	if err != nil {
 		return err
 	}
+	t.result.Request = p.Request
 	answer, err := a.ask(ctx, t, i, remote, p)
 	if err == nil && answer.State.waits() {
 		release()
 		answer, err = a.await(ctx, i, remote, p, answer)
 	}
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("%w: %s was interrupted, and is for a later apply", ErrPending, p.Request)
+	case err != nil:
 		return err
+	case answer.State == RequestPending:
+		t.result.Approve = remote.Approval(p.Request)
 	}
 	return a.take(ctx, t, i, p, key, answer)
 }

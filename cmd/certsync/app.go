@@ -28,6 +28,7 @@ type app struct {
 	stdout, stderr io.Writer
 	now            func() time.Time
 	storeOptions   []files.Option
+	clusters       clusters
 
 	specs    []string
 	stateDir string
@@ -171,6 +172,10 @@ func (a *app) backends(store *files.Store) reconcile.Backends {
 	b := reconcile.Backends{Store: store, Password: files.Secret}
 	b.OpenIssuer = func(ctx context.Context, i *spec.Issuer, ca *x509.Certificate) (reconcile.Issuer, error) {
 		return localca.Open(ctx, store, i.CA, ca, files.Secret)
+	}
+	b.OpenRemote = a.clusters.openRemote
+	b.Anchors = func(ctx context.Context, i *spec.Issuer) ([]*x509.Certificate, error) {
+		return a.clusters.anchors(ctx, store, i)
 	}
 	return b
 }

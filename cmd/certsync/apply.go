@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -27,13 +28,17 @@ func (a *app) applyCommand() *cobra.Command {
 		saved  string
 		format string
 		yes    bool
+		wait   waitFlag
 	)
 	cmd := &cobra.Command{
 		Use:   "apply [NAME…]",
 		Short: "Issue, renew, replace and repair what the plan says",
 		Long: `Make the plan, or take the one that plan --out saved, and carry it out. On a
 terminal apply shows the plan and asks; elsewhere it needs --yes. A saved plan is
-carried out as it is, or refused if the spec or anything there has changed since.`,
+carried out as it is, or refused if the spec or anything there has changed since.
+
+What a remote issuer, such as a signer of Kubernetes, has not answered yet is fetched
+by a later apply; the exit code is 3 then. --wait waits for it.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			o.Names = names
 			if err := checkFormat(format, "text", "json"); err != nil {
@@ -42,7 +47,7 @@ carried out as it is, or refused if the spec or anything there has changed since
 			if saved != "" && (len(names) > 0 || len(o.Replace) > 0 || o.Prune) {
 				return errors.New("a saved plan has its own names, --replace and --prune: give none with --plan")
 			}
-			return a.apply(cmd.Context(), applyRun{options: o, saved: saved, json: format == "json", yes: yes || saved != ""})
+			return a.apply(cmd.Context(), applyRun{options: o, saved: saved, json: format == "json", yes: yes || saved != "", wait: wait})
 		},
 	}
 	flags := cmd.Flags()
@@ -50,6 +55,8 @@ carried out as it is, or refused if the spec or anything there has changed since
 	flags.StringVar(&saved, "plan", "", "carry out the plan saved in `FILE`")
 	flags.StringVarP(&format, "output", "o", "text", "text or json")
 	flags.BoolVarP(&yes, "yes", "y", false, "do not ask")
+	flags.Var(&wait, "wait", "wait for remote issuers: for `DURATION`, or without one as long as each issuer's timeout says")
+	flags.Lookup("wait").NoOptDefVal = waitDefault
 	return cmd
 }
 
@@ -59,6 +66,45 @@ type applyRun struct {
 	saved   string // path of a saved plan; empty to make one
 	json    bool
 	yes     bool
+	wait    waitFlag
+}
+
+// waitFlag is --wait, with or without a duration.
+type waitFlag struct {
+	set bool
+	d   time.Duration // 0: as the issuers say
+}
+
+// waitDefault stands for a --wait without a duration.
+const waitDefault = "timeout"
+
+func (w *waitFlag) String() string {
+	switch {
+	case !w.set:
+		return ""
+	case w.d == 0:
+		return waitDefault
+	}
+	return spec.FormatDuration(w.d)
+}
+
+// Type is what help shows for the value (pflag.Value).
+func (w *waitFlag) Type() string { return "duration" }
+
+func (w *waitFlag) Set(s string) error {
+	w.set, w.d = true, 0
+	if s == waitDefault {
+		return nil
+	}
+	d, err := spec.ParseDuration(s)
+	switch {
+	case err != nil:
+		return err
+	case d <= 0:
+		return errors.New("must be positive")
+	}
+	w.d = d
+	return nil
 }
 
 func (a *app) apply(ctx context.Context, r applyRun) (err error) {
@@ -97,9 +143,10 @@ func (a *app) apply(ctx context.Context, r applyRun) (err error) {
 			return err
 		}
 	}
-	progress, done := view.Progress(a.stderr, p.Counts.Changes())
+	progress, done := view.Progress(a.stderr, p.Counts.Changes()+p.Counts.Wait)
 	ctx, stop := untilSignal(ctx)
-	results := reconcile.Apply(ctx, sp, state, p, a.backends(store), reconcile.ApplyOptions{Now: a.now, Progress: progress})
+	results := reconcile.Apply(ctx, sp, state, p, a.backends(store), reconcile.ApplyOptions{Now: a.now, Progress: progress,
+		Wait: r.wait.set, WaitFor: r.wait.d})
 	stop()
 	done()
 	if r.json {
@@ -145,12 +192,21 @@ func (a *app) planToApply(ctx context.Context, r applyRun, sp *spec.Spec, store 
 
 // outcome tells the exit code that the results call for.
 func outcome(p *reconcile.Plan, results []reconcile.Result) error {
+	pending := false
 	for i := range results {
-		if results[i].Err != nil {
+		switch err := results[i].Err; {
+		case errors.Is(err, reconcile.ErrPending):
+			pending = true
+		case err != nil:
 			return errReported
 		}
 	}
-	if p.Counts.Wait > 0 {
+	for i := range p.Items {
+		// What was repaired while its request waits, waits all the same.
+		it := &p.Items[i]
+		pending = pending || it.Action == reconcile.ActionRepair && it.Has(reconcile.Pending)
+	}
+	if pending {
 		return exitIncomplete
 	}
 	return nil

@@ -20,6 +20,8 @@ type Report struct {
 	Results       []ReportedResult `json:"results"`
 	Done          int              `json:"done"`
 	Failed        int              `json:"failed"`
+	// Pending counts what a remote issuer has not answered yet; it is not in Failed.
+	Pending int `json:"pending,omitempty"`
 	// NotStarted counts what an interrupt left undone; it is not in Failed.
 	NotStarted int `json:"notStarted,omitempty"`
 }
@@ -30,6 +32,8 @@ type ReportedResult struct {
 	Name        string           `json:"name"`
 	Action      reconcile.Action `json:"action"`
 	Error       string           `json:"error,omitempty"`
+	Pending     string           `json:"pending,omitempty"` // why it is not done yet
+	Request     string           `json:"request,omitempty"` // name of a remote issuer's request
 	Fingerprint string           `json:"fingerprint,omitempty"`
 	NotAfter    time.Time        `json:"notAfter,omitzero"`
 	Altered     []pki.Difference `json:"altered,omitempty"`
@@ -44,15 +48,18 @@ func ApplyReport(p *reconcile.Plan, results []reconcile.Result) Report {
 	r := Report{FormatVersion: reportVersion, Plan: p, Results: make([]ReportedResult, 0, len(results))}
 	for _, res := range results {
 		out := ReportedResult{Kind: string(res.Kind), Name: res.Name, Action: res.Action,
-			Altered: res.Altered, Warnings: res.Warnings}
-		if res.Err != nil {
+			Request: res.Request, Altered: res.Altered, Warnings: res.Warnings}
+		switch {
+		case errors.Is(res.Err, reconcile.ErrPending):
+			out.Pending = res.Err.Error()
+			r.Pending++
+		case errors.Is(res.Err, reconcile.ErrNotStarted):
 			out.Error = res.Err.Error()
-			if errors.Is(res.Err, reconcile.ErrNotStarted) {
-				r.NotStarted++
-			} else {
-				r.Failed++
-			}
-		} else {
+			r.NotStarted++
+		case res.Err != nil:
+			out.Error = res.Err.Error()
+			r.Failed++
+		default:
 			out.Fingerprint, out.NotAfter = res.Fingerprint, res.NotAfter
 			r.Done++
 		}
@@ -61,13 +68,22 @@ func ApplyReport(p *reconcile.Plan, results []reconcile.Result) Report {
 	return r
 }
 
-// Results writes what became of each item: what was done to stdout, what went
-// wrong to stderr. What an interrupt left undone is only counted.
+// Results writes what became of each item: what was done, and what to do for what
+// waits, to stdout, what went wrong to stderr. What an interrupt left undone is only
+// counted.
 func Results(stdout, stderr io.Writer, results []reconcile.Result) error {
 	out := bufio.NewWriter(stdout)
-	done, failed, notStarted := 0, 0, 0
+	done, failed, notStarted, pending := 0, 0, 0, 0
 	var interrupt error
 	for _, r := range results {
+		if errors.Is(r.Err, reconcile.ErrPending) {
+			pending++
+			fmt.Fprintf(out, "… %s: %s\n", title(r), r.Err)
+			if r.Approve != "" {
+				fmt.Fprintf(out, "    %s\n", r.Approve)
+			}
+			continue
+		}
 		if errors.Is(r.Err, reconcile.ErrNotStarted) {
 			notStarted++
 			interrupt = r.Err
@@ -91,6 +107,9 @@ func Results(stdout, stderr io.Writer, results []reconcile.Result) error {
 	}
 	if len(results) > 0 {
 		fmt.Fprintf(out, "Apply: %d done, %d failed", done, failed)
+		if pending > 0 {
+			fmt.Fprintf(out, ", %d waiting", pending)
+		}
 		if notStarted > 0 {
 			fmt.Fprintf(out, ", %d not started", notStarted)
 		}

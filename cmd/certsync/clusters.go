@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"sync"
+
+	"github.com/certsync/certsync/backends/files"
+	"github.com/certsync/certsync/backends/kubernetes"
+	"github.com/certsync/certsync/reconcile"
+	"github.com/certsync/certsync/reconcile/pki"
+	"github.com/certsync/certsync/spec"
+)
+
+// clusters opens each cluster of a spec once, and only when it is needed.
+type clusters struct {
+	mu   sync.Mutex
+	open map[string]openCluster // by name; empty for the default
+}
+
+type openCluster struct {
+	cluster *kubernetes.Cluster
+	err     error
+}
+
+func (c *clusters) get(sc *spec.Cluster) (*kubernetes.Cluster, error) {
+	name := ""
+	if sc != nil {
+		name = sc.Name
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, ok := c.open[name]
+	if !ok {
+		known.cluster, known.err = kubernetes.Open(sc)
+		if c.open == nil {
+			c.open = make(map[string]openCluster)
+		}
+		c.open[name] = known
+	}
+	return known.cluster, known.err
+}
+
+// openRemote returns what asks the signer of a kubernetes issuer.
+func (c *clusters) openRemote(_ context.Context, i *spec.Issuer) (reconcile.Remote, error) {
+	cluster, err := c.get(i.Kubernetes.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	return kubernetes.NewIssuer(cluster, i.Kubernetes), nil
+}
+
+// anchors returns the CAs of a kubernetes issuer: those in the file that the spec
+// names, or else the cluster's own.
+func (c *clusters) anchors(ctx context.Context, store *files.Store, i *spec.Issuer) ([]*x509.Certificate, error) {
+	path := i.Kubernetes.CA
+	if path == "" {
+		cluster, err := c.get(i.Kubernetes.Cluster)
+		if err != nil {
+			return nil, err
+		}
+		return cluster.CA()
+	}
+	seen, err := store.Read(ctx, spec.Output{Path: path})
+	if err != nil {
+		return nil, fmt.Errorf("ca: %w", err)
+	}
+	if !seen.Exists {
+		return nil, fmt.Errorf("ca: read %s: no such file", path)
+	}
+	certs, err := pki.ParseCertificates(seen.Data)
+	if err != nil {
+		return nil, fmt.Errorf("ca: read %s: %w", path, err)
+	}
+	return certs, nil
+}
