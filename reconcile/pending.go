@@ -312,7 +312,7 @@ func (d *differ) waiting(st *CertState) bool {
 func (d *differ) request(it *Item, c *spec.Certificate, st *CertState) {
 	r := st.remote
 	if r.pending != nil {
-		it.Request = &ItemRequest{Name: r.pending.Request, State: r.answer.State, Since: r.answer.Since}
+		it.Request = &ItemRequest{Name: r.pending.Request, UID: r.answer.UID, State: r.answer.State, Since: r.answer.Since}
 		if it.Request.Since.IsZero() {
 			it.Request.Since = r.pending.Created
 		}

@@ -134,8 +134,9 @@ type Item struct {
 
 // ItemRequest is a request to a remote issuer.
 type ItemRequest struct {
-	// Name is what the issuer calls it.
+	// Name is what the issuer calls it, UID what tells it from others of the name.
 	Name  string       `json:"name"`
+	UID   string       `json:"uid,omitempty"`
 	State RequestState `json:"state,omitempty"` // empty if it is not known
 	Since time.Time    `json:"since,omitzero"`
 	// Approve is the command with which a person approves it; empty if there is

@@ -101,7 +101,7 @@ func (s *Store) SavePending(ctx context.Context, p *reconcile.PendingRequest) er
 	path := s.requestPath(p.ID())
 	dir, name := filepath.Split(path)
 	err = s.dirs.use(filepath.Clean(dir), func(d *dirHandle) error {
-		return s.writeState(d, name, append(data, '\n'))
+		return s.writeState(d.Dir, name, append(data, '\n'))
 	})
 	if err != nil {
 		return opError("write", path, err)

@@ -11,6 +11,8 @@ func (a *app) commands() []*cobra.Command {
 		a.planCommand(),
 		a.applyCommand(),
 		a.statusCommand(),
+		a.approveCommand(),
+		a.denyCommand(),
 		a.verifyCommand(),
 		a.inspectCommand(),
 		a.graphCommand(),

@@ -44,6 +44,9 @@ func (a *app) status(ctx context.Context, names []string, format string) error {
 	} else {
 		dir, _ := os.Getwd() // without it paths are shown in full
 		err = view.StatusTable(a.stdout, report, format == "wide", dir)
+		if err == nil {
+			err = view.StatusRequests(a.stdout, report)
+		}
 	}
 	if err != nil {
 		return err

@@ -33,7 +33,8 @@ func (a *app) verifySpec(ctx context.Context, names []string, json bool) error {
 	if err != nil {
 		return err
 	}
-	v := specVerifier{spec: sp, store: store, now: now, issuers: map[string]issuerCert{}}
+	v := specVerifier{spec: sp, store: store, now: now, issuers: map[string]issuerCert{},
+		anchors: a.backends(store).Anchors}
 	report := view.VerifyReport{FormatVersion: view.VerifyVersion, Time: now}
 	for i := range p.Items {
 		report.Add(v.verify(ctx, &p.Items[i]))
@@ -58,6 +59,7 @@ type specVerifier struct {
 	store   *files.Store
 	now     time.Time
 	issuers map[string]issuerCert
+	anchors func(context.Context, *spec.Issuer) ([]*x509.Certificate, error) // of remote issuers
 }
 
 // issuerCert is the certificate of an issuer, or why it is not there.
@@ -103,6 +105,12 @@ func (v *specVerifier) validate(ctx context.Context, c *spec.Certificate) ([]*x5
 		return nil, err
 	}
 	o := pki.VerifyOptions{Untrusted: presented[1:], At: v.now}
+	if i := v.spec.Issuer(c.Issuer); i != nil && i.Remote() {
+		if o.Trust, err = v.anchors(ctx, i); err != nil {
+			return nil, fmt.Errorf("issuer %q: %w", i.Name, err)
+		}
+		return v.chains(c, presented[0], o)
+	}
 	root, above, err := v.above(ctx, c)
 	if err != nil {
 		return nil, err
@@ -118,13 +126,17 @@ func (v *specVerifier) validate(ctx context.Context, c *spec.Certificate) ([]*x5
 	}) {
 		o.Untrusted = above
 	}
-	chains, err := pki.Verify(presented[0], o)
+	return v.chains(c, presented[0], o)
+}
+
+func (v *specVerifier) chains(c *spec.Certificate, leaf *x509.Certificate, o pki.VerifyOptions) ([]*x509.Certificate, error) {
+	chains, err := pki.Verify(leaf, o)
 	if err != nil {
 		return nil, err
 	}
 	var errs []error
 	if c.CA == nil {
-		errs = v.validatePurposes(c, presented[0], o)
+		errs = v.validatePurposes(c, leaf, o)
 	}
 	return chains[0], errors.Join(errs...)
 }

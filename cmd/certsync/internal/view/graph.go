@@ -12,6 +12,7 @@ import (
 // graph is the spec's certificates by what signs them.
 type graph struct {
 	roots    []*spec.Certificate
+	remotes  []*spec.Issuer                 // that sign something, and are not in the spec themselves
 	children map[string][]*spec.Certificate // by the issuer's name
 }
 
@@ -22,6 +23,11 @@ func newGraph(sp *spec.Spec) graph {
 			g.roots = append(g.roots, c)
 		} else {
 			g.children[c.Issuer] = append(g.children[c.Issuer], c)
+		}
+	}
+	for _, i := range sp.Issuers {
+		if i.Remote() {
+			g.remotes = append(g.remotes, i)
 		}
 	}
 	return g
@@ -59,6 +65,17 @@ func GraphTree(w io.Writer, sp *spec.Spec) error {
 	for _, root := range g.roots {
 		branch(root, "", "")
 	}
+	for _, i := range g.remotes {
+		fmt.Fprintf(out, "%s%s\n", p.paint(bold, i.Name), prefixed("  ", aboutRemote(i)))
+		below := g.children[i.Name]
+		for j, child := range below {
+			if j < len(below)-1 {
+				branch(child, "├── ", "│   ")
+			} else {
+				branch(child, "└── ", "    ")
+			}
+		}
+	}
 	return out.Flush()
 }
 
@@ -81,6 +98,15 @@ func about(c *spec.Certificate) string {
 		words = append(words, fmt.Sprintf("CN=%s", c.CommonName))
 	}
 	return printable(strings.Join(words, ", "))
+}
+
+// aboutRemote tells who a remote issuer is.
+func aboutRemote(i *spec.Issuer) string {
+	s := i.Kubernetes.SignerName
+	if c := i.Kubernetes.Cluster; c != nil {
+		s += " in cluster " + c.Name
+	}
+	return printable(s)
 }
 
 // sans lists the subject alternative names.
@@ -111,6 +137,10 @@ func GraphDot(w io.Writer, sp *spec.Spec) error {
 			style = ", style=bold"
 		}
 		fmt.Fprintf(out, "  %s [label=%s%s]\n", dotString(c.ID.String()), dotString(c.Name+prefixed("\n", about(c))), style)
+	}
+	for _, i := range newGraph(sp).remotes {
+		id := spec.ID{Kind: spec.KindIssuer, Name: i.Name}
+		fmt.Fprintf(out, "  %s [label=%s, style=dashed]\n", dotString(id.String()), dotString(i.Name+"\n"+aboutRemote(i)))
 	}
 	for c := range sp.All() {
 		if c.Issuer != "" {
@@ -146,6 +176,11 @@ func GraphMermaid(w io.Writer, sp *spec.Spec) error {
 			label += "<br>" + mermaidText(s)
 		}
 		fmt.Fprintf(out, "  %s%s\"%s\"%s\n", id, open, label, shut)
+	}
+	for _, i := range newGraph(sp).remotes {
+		id := fmt.Sprintf("n%d", len(ids))
+		ids[spec.ID{Kind: spec.KindIssuer, Name: i.Name}] = id
+		fmt.Fprintf(out, "  %s{{\"%s<br>%s\"}}\n", id, mermaidText(i.Name), mermaidText(aboutRemote(i)))
 	}
 	for c := range sp.All() {
 		if c.Issuer != "" {

@@ -58,6 +58,9 @@ func planItem(w io.Writer, c painter, it *reconcile.Item) {
 			fmt.Fprintf(w, "      %s\n", d)
 		}
 	}
+	if it.Request != nil && it.Request.Approve != "" {
+		fmt.Fprintf(w, "    %s\n", it.Request.Approve)
+	}
 	if it.Action == reconcile.ActionPrune {
 		for _, path := range it.Outputs {
 			fmt.Fprintf(w, "    %s\n", path)

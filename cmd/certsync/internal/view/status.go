@@ -43,6 +43,9 @@ type ReportedCertStatus struct {
 	ExpiresInSeconds *int64    `json:"expiresInSeconds"`
 	RenewAt          time.Time `json:"renewAt,omitzero"`
 
+	// Request is what a remote issuer was asked for and has not answered yet.
+	Request *reconcile.ItemRequest `json:"request,omitempty"`
+
 	Outputs  []StatusOutput   `json:"outputs"`
 	Altered  []pki.Difference `json:"altered,omitempty"`
 	Warnings []string         `json:"warnings,omitempty"`
@@ -75,14 +78,20 @@ var states = map[reconcile.ReasonCode]string{
 	reconcile.OutputDrift:   "drift",
 	reconcile.Pending:       "pending",
 	reconcile.Denied:        "denied",
+	reconcile.Failed:        "failed",
 }
 
 // stateOf names the state that an item of a plan tells of. Its reasons are
 // sorted, strongest first. That a certificate is not valid yet is no reason to do
 // anything, but worse than what makes it no less valid.
 func stateOf(it *reconcile.Item, now time.Time) string {
-	if it.Error != "" {
+	switch {
+	case it.Has(reconcile.Denied):
+		return states[reconcile.Denied]
+	case it.Error != "":
 		return stateFailed
+	case it.Action == reconcile.ActionWait:
+		return states[reconcile.Pending] // for what, the reasons tell
 	}
 	early := it.NotBefore.After(now)
 	for _, r := range it.Reasons {
@@ -106,7 +115,7 @@ func Status(sp *spec.Spec, p *reconcile.Plan) StatusReport {
 		s := ReportedCertStatus{Kind: string(it.Kind), Name: it.Name, Issuer: it.Issuer,
 			State: stateOf(it, p.Created), Reasons: it.Reasons, Error: it.Error, Hint: it.Hint,
 			Fingerprint: it.Fingerprint, NotBefore: it.NotBefore, NotAfter: it.NotAfter, RenewAt: it.RenewAt,
-			Outputs: []StatusOutput{}, Altered: it.Altered, Warnings: it.Warnings}
+			Request: it.Request, Outputs: []StatusOutput{}, Altered: it.Altered, Warnings: it.Warnings}
 		if !it.NotAfter.IsZero() {
 			left := int64(it.NotAfter.Sub(p.Created) / time.Second)
 			s.ExpiresInSeconds = &left
@@ -149,6 +158,32 @@ func StatusTable(w io.Writer, r StatusReport, wide bool, dir string) error {
 		}
 		return cell
 	})
+	return out.Flush()
+}
+
+// StatusRequests writes under a table what waits for somebody, and the command with
+// which it is approved.
+func StatusRequests(w io.Writer, r StatusReport) error {
+	out := bufio.NewWriter(w)
+	first := true
+	for i := range r.Certificates {
+		c := &r.Certificates[i]
+		if c.Request == nil || c.Error != "" {
+			continue
+		}
+		if first {
+			fmt.Fprintln(out)
+			first = false
+		}
+		for _, reason := range c.Reasons {
+			if reason.Code == reconcile.Pending {
+				fmt.Fprintf(out, "%s: %s, made %s\n", spec.ID{Kind: spec.Kind(c.Kind), Name: c.Name}.Title(), reason.Message, distance(c.Request.Since.Sub(r.Time)))
+			}
+		}
+		if c.Request.Approve != "" {
+			fmt.Fprintf(out, "  %s\n", c.Request.Approve)
+		}
+	}
 	return out.Flush()
 }
 

@@ -209,15 +209,19 @@ func TestStateOf(t *testing.T) {
 		reconcile.Missing: "missing", reconcile.Malformed: "malformed", reconcile.KeyMismatch: "mismatch",
 		reconcile.Expired: "expired", reconcile.IssuerChanged: "changed", reconcile.SpecChanged: "changed",
 		reconcile.RenewalDue: "renewal due", reconcile.OutputDrift: "drift", reconcile.Pending: "pending",
-		reconcile.Denied: "denied", reconcile.Requested: "ok",
+		reconcile.Denied: "denied", reconcile.Failed: "failed", reconcile.Requested: "ok",
 	} {
 		it := reconcile.Item{Reasons: []reconcile.Reason{{Code: code}, {Code: reconcile.Requested}}}
 		if have := stateOf(&it, now); have != want {
 			t.Errorf("%s: state %q, want %q", code, have, want)
 		}
 		it.Error = "cannot be read"
-		if have := stateOf(&it, now); have != "failed" {
-			t.Errorf("%s with an error: state %q, want failed", code, have)
+		want = "failed"
+		if code == reconcile.Denied {
+			want = "denied" // which is the error
+		}
+		if have := stateOf(&it, now); have != want {
+			t.Errorf("%s with an error: state %q, want %s", code, have, want)
 		}
 	}
 	for code, want := range map[reconcile.ReasonCode]string{
