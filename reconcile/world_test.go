@@ -38,6 +38,9 @@ type world struct {
 	twist func(pki.Request, pki.Chain, error) (pki.Chain, error)
 	// issued counts what issuers were asked for; self-signed CAs ask nobody.
 	issued atomic.Int64
+	// remote answers for remote issuers.
+	remote       reconcile.Remote
+	applyOptions reconcile.ApplyOptions
 }
 
 func newWorld(t *testing.T, specText string) *world {
@@ -113,6 +116,14 @@ func (w *world) backends() reconcile.Backends {
 			}
 			return scripted{w, next}, nil
 		},
+		OpenRemote: func(context.Context, *spec.Issuer) (reconcile.Remote, error) { return w.remote, nil },
+		Anchors: func(_ context.Context, i *spec.Issuer) ([]*x509.Certificate, error) {
+			data, err := os.ReadFile(i.Kubernetes.CA)
+			if err != nil {
+				return nil, err
+			}
+			return pki.ParseCertificates(data)
+		},
 	}
 }
 
@@ -178,7 +189,9 @@ func (w *world) apply(o reconcile.Options) map[string]reconcile.Result {
 		w.t.Fatal(err)
 	}
 	results := make(map[string]reconcile.Result)
-	for _, r := range reconcile.Apply(context.Background(), sp, state, p, b, reconcile.ApplyOptions{Now: func() time.Time { return w.now }}) {
+	options := w.applyOptions
+	options.Now = func() time.Time { return w.now }
+	for _, r := range reconcile.Apply(context.Background(), sp, state, p, b, options) {
 		results[r.ID().String()] = r
 	}
 	return results
