@@ -364,6 +364,9 @@ func (t *task) compare(req pki.Request, up *authority) {
 		if whole >= req.Duration-time.Minute && whole <= req.Duration+pki.Backdate+time.Minute {
 			return
 		}
+		if lifetime > 10*time.Minute {
+			lifetime = lifetime.Round(time.Minute) // what it took to fetch it says nothing
+		}
 	}
 	if up != nil && lifetime < req.Duration && !t.issued.NotAfter.Before(up.cert.NotAfter) {
 		t.result.Warnings = append(t.result.Warnings, fmt.Sprintf("lives until %s only, as long as issuer %q", stamp(t.issued.NotAfter), t.cert.Issuer))

@@ -222,8 +222,9 @@ func (h hintedError) Hint() string { return h.hint }
 // ask sends the request if the issuer does not have it yet, and notes that it does.
 // What Observe learned need not be asked again.
 func (a *applier) ask(ctx context.Context, t *task, i *spec.Issuer, remote Remote, p *PendingRequest) (Answer, error) {
-	if seen := a.state.Of(t.cert.ID).remote; seen.useful(a.options.Now()) && seen.answer.State == RequestIssued &&
-		seen.pending.Request == p.Request {
+	seen := a.state.Of(t.cert.ID).remote
+	known := seen.useful(a.options.Now()) && seen.pending.Request == p.Request
+	if known && seen.answer.State == RequestIssued {
 		return seen.answer, nil
 	}
 	if t.item.Action.Issues() {
@@ -232,6 +233,9 @@ func (a *applier) ask(ctx context.Context, t *task, i *spec.Issuer, remote Remot
 	sent, err := p.sent(a.options.Now())
 	if err != nil {
 		return Answer{}, err
+	}
+	if known && sent.UID == "" {
+		sent.UID = seen.answer.UID // it was sent, but nobody lived to note that
 	}
 	answer, err := remote.Submit(ctx, sent)
 	if err != nil {

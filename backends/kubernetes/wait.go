@@ -26,12 +26,12 @@ const (
 // that.
 func (i *Issuer) Wait(ctx context.Context, s reconcile.Sent) (reconcile.Answer, error) {
 	retry := retryFirst
-	for {
+	for seen := false; ; {
 		csr, err := i.look(ctx, s.Name)
 		switch {
 		case ctx.Err() != nil:
 			return reconcile.Answer{}, context.Cause(ctx)
-		case err != nil && lasting(err):
+		case err != nil && lasting(err) && !seen: // an apiserver that just started may not know all rights
 			return reconcile.Answer{}, err
 		case err != nil:
 			if err := sleep(ctx, retry); err != nil {
@@ -42,7 +42,7 @@ func (i *Issuer) Wait(ctx context.Context, s reconcile.Sent) (reconcile.Answer, 
 		case csr == nil:
 			return reconcile.Answer{State: reconcile.RequestAbsent}, nil
 		}
-		retry = retryFirst
+		seen, retry = true, retryFirst
 		answer, err := i.answer(s, csr)
 		if err != nil || !waits(answer) {
 			return answer, err

@@ -38,7 +38,7 @@ func (c *ControlPlane) startEtcd(ctx context.Context, program string) error {
 	})
 }
 
-func (c *ControlPlane) startAPIServer(ctx context.Context, program string) error {
+func (c *ControlPlane) startAPIServer(ctx context.Context, program string, flags []string) error {
 	client, err := c.Client("super-admin")
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func (c *ControlPlane) startAPIServer(ctx context.Context, program string) error
 		"--service-account-key-file=" + c.pki("sa.crt"),
 		"--service-account-signing-key-file=" + c.pki("sa.key"),
 	}
-	return c.start(ctx, "kube-apiserver", program, args, func(ctx context.Context) error {
+	return c.start(ctx, APIServer, program, append(args, flags...), func(ctx context.Context) error {
 		_, err := do(ctx, client, "GET", c.URL+"/readyz", "")
 		return err
 	})
@@ -107,7 +107,7 @@ func (c *ControlPlane) bindRoles(ctx context.Context) error {
 	return nil
 }
 
-func (c *ControlPlane) startControllerManager(ctx context.Context, program string) error {
+func (c *ControlPlane) startControllerManager(ctx context.Context, program string, flags []string) error {
 	client, err := c.Client("super-admin")
 	if err != nil {
 		return err
@@ -125,7 +125,7 @@ func (c *ControlPlane) startControllerManager(ctx context.Context, program strin
 	}
 	// Controllers act with tokens of their service accounts. When one of them has
 	// made something, tokens can be signed and checked, too.
-	return c.start(ctx, "kube-controller-manager", program, args, func(ctx context.Context) error {
+	return c.start(ctx, ControllerManager, program, append(args, flags...), func(ctx context.Context) error {
 		_, err := do(ctx, client, "GET", c.URL+"/api/v1/namespaces/default/serviceaccounts/default", "")
 		return err
 	})

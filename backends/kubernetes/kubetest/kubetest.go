@@ -23,6 +23,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ const (
 const Node = "control-plane"
 
 // A ControlPlane is running until it is stopped. Its methods may be called
-// concurrently, except for Stop.
+// concurrently, except for Stop, Halt and Resume.
 type ControlPlane struct {
 	// Dir is a directory of its own. It holds the spec, certsync.yaml, beside
 	// which others may be put; what certsync issued from them, in pki/, and in
@@ -54,6 +55,7 @@ type ControlPlane struct {
 	EtcdPeerURL string // and the other members of its cluster
 
 	certsync  string // the program
+	programs  Programs
 	processes []*process
 }
 
@@ -121,7 +123,7 @@ func runOnce(ctx context.Context, programs Programs) (_ *ControlPlane, err error
 	if err != nil {
 		return nil, err
 	}
-	c := &ControlPlane{Dir: dir}
+	c := &ControlPlane{Dir: dir, programs: programs}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, c.Stop())
@@ -143,16 +145,44 @@ func runOnce(ctx context.Context, programs Programs) (_ *ControlPlane, err error
 	if err := c.startEtcd(ctx, programs.Etcd); err != nil {
 		return nil, err
 	}
-	if err := c.startAPIServer(ctx, programs.APIServer); err != nil {
+	if err := c.Resume(ctx, APIServer); err != nil {
 		return nil, err
 	}
 	if err := c.bindRoles(ctx); err != nil {
 		return nil, err
 	}
-	if err := c.startControllerManager(ctx, programs.ControllerManager); err != nil {
+	if err := c.Resume(ctx, ControllerManager); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+// The programs that can be halted and resumed.
+const (
+	APIServer         = "kube-apiserver"
+	ControllerManager = "kube-controller-manager"
+)
+
+// Halt ends a program as if its machine had gone down; what is stored stays.
+func (c *ControlPlane) Halt(name string) error {
+	i := slices.IndexFunc(c.processes, func(p *process) bool { return p.name == name })
+	if i < 0 {
+		return fmt.Errorf("%s is not running", name)
+	}
+	p := c.processes[i]
+	c.processes = slices.Delete(c.processes, i, i+1)
+	return p.stop(stopWithin)
+}
+
+// Resume starts a program that was halted, with more flags if there are any, and
+// returns when it is ready.
+func (c *ControlPlane) Resume(ctx context.Context, name string, flags ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, readyWithin)
+	defer cancel()
+	if name == APIServer {
+		return c.startAPIServer(ctx, c.programs.APIServer, flags)
+	}
+	return c.startControllerManager(ctx, c.programs.ControllerManager, flags)
 }
 
 // Stop ends all programs, the last one first, and removes the directory. A second
