@@ -131,7 +131,7 @@ func (d *differ) judge(it *Item, c *spec.Certificate, st *CertState, issuer *out
 	it.Reasons = reasons
 	it.NewKey = requested || st.Key == nil || c.PrivateKey.RotationPolicy != spec.RotateNever || !fits(st.Key, c)
 	if asked {
-		d.request(it, c, st)
+		d.request(it, st)
 	}
 	if !it.Action.Issues() {
 		it.NewKey = false

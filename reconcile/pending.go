@@ -309,7 +309,7 @@ func (d *differ) waiting(st *CertState) bool {
 
 // request decides what the request that was made before means for the action
 // that the reasons call for.
-func (d *differ) request(it *Item, c *spec.Certificate, st *CertState) {
+func (d *differ) request(it *Item, st *CertState) {
 	r := st.remote
 	if r.pending != nil {
 		it.Request = &ItemRequest{Name: r.pending.Request, UID: r.answer.UID, State: r.answer.State, Since: r.answer.Since}

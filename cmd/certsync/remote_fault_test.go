@@ -219,7 +219,8 @@ func testRemoteFault(t *testing.T, loaded *faulty, during string, fault error, k
 		a.now = a.now.Add(80 * 24 * time.Hour)
 		a.far.now = a.now
 	}
-	after, fired := m, false
+	var fired bool
+	after := m
 	if fault != nil {
 		inject := filestest.Inject(m, n, fault)
 		_ = a.run(inject) // some errors it lives with
