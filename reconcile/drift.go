@@ -150,6 +150,8 @@ type lineage struct {
 	unknown bool
 	// unknownAnchor tells that the root is not known, or that nothing needs it.
 	unknownAnchor bool
+	// remote tells that a remote issuer signed it.
+	remote bool
 	// changes names, by the form of output that it concerns, an issuer whose
 	// certificate the plan changes.
 	changes map[spec.Form]string

@@ -278,6 +278,8 @@ func (d *differ) kubeconfigDrift(o spec.Output, s *OutputState, leaf pki.Fingerp
 // that can be told now.
 func (d *differ) anchors(o spec.Output, s *OutputState, up *lineage) (anchors []pki.Fingerprint, known bool) {
 	switch k := o.Kubeconfig; {
+	case k.CA == "" && up.remote:
+		return s.ServerCA, true
 	case k.CA == "":
 		return []pki.Fingerprint{up.anchor}, !up.unknown
 	case k.CAIssuer == "":
@@ -309,7 +311,12 @@ func (k *KubeconfigState) settings() []setting {
 // encodeKubeconfig renders a kubeconfig with the CA that its settings mean.
 func (a *applier) encodeKubeconfig(ctx context.Context, c *spec.Certificate, o spec.Output, m pki.Material) ([]byte, error) {
 	var ca []*x509.Certificate
-	switch k := o.Kubeconfig; {
+	switch k, i := o.Kubeconfig, a.remoteIssuer(c); {
+	case k.CA == "" && i != nil:
+		var err error
+		if ca, err = a.opener.serverCA(ctx, i); err != nil {
+			return nil, err
+		}
 	case k.CA == "" && m.Anchor != nil:
 		ca = []*x509.Certificate{m.Anchor}
 	case k.CA == "" || o.Form == spec.FormKubeconfigPaths:

@@ -27,6 +27,8 @@ type Backends struct {
 	OpenRemote func(ctx context.Context, i *spec.Issuer) (Remote, error)
 	// Anchors returns the CAs that the certificates of a remote issuer chain to.
 	Anchors func(ctx context.Context, i *spec.Issuer) ([]*x509.Certificate, error)
+	// ClusterCA returns the CAs of the servers of a remote issuer's cluster.
+	ClusterCA func(ctx context.Context, i *spec.Issuer) ([]*x509.Certificate, error)
 	// Password returns the password that a reference means.
 	Password func(ref *spec.SecretRef) ([]byte, error)
 }

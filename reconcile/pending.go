@@ -89,6 +89,19 @@ func (o *observer) remote(ctx context.Context, c *spec.Certificate, s *CertState
 		return
 	}
 	chain = append(chain, above...)
+	for i, out := range c.Outputs {
+		if !ofCluster(out) {
+			continue
+		}
+		servers, err := o.opener.serverCA(ctx, issuer)
+		if err != nil {
+			s.Err = alsoErr(s.Err, fmt.Errorf("%s: %w", out.Field(), err))
+			return
+		}
+		for _, cert := range servers {
+			s.Outputs[i].ServerCA = append(s.Outputs[i].ServerCA, pki.CertificateFingerprint(cert))
+		}
+	}
 	for _, cert := range chain[1:] {
 		r.chain = append(r.chain, pki.CertificateFingerprint(cert))
 	}
@@ -102,6 +115,10 @@ func (o *observer) remote(ctx context.Context, c *spec.Certificate, s *CertState
 	}
 	r.anchor, s.IssuerErr = anchorOf(chain, anchors)
 }
+
+// ofCluster tells whether an output holds the CA of the issuer's cluster: a
+// kubeconfig leads to where its certificate is from, if it says nothing else.
+func ofCluster(o spec.Output) bool { return o.Form.IsKubeconfig() && o.Kubeconfig.CA == "" }
 
 func compareIDs(a, b spec.ID) int {
 	if a.Kind != b.Kind {
@@ -276,7 +293,7 @@ func (r *remoteState) digest(w io.Writer) {
 
 // lineage is what stands above the certificate that is there.
 func (r *remoteState) lineage() *lineage {
-	l := &lineage{chain: r.chain}
+	l := &lineage{chain: r.chain, remote: true}
 	if r.anchor != nil {
 		l.anchor = pki.CertificateFingerprint(r.anchor)
 	} else {

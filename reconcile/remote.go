@@ -224,6 +224,7 @@ type opener struct {
 	mu      sync.Mutex
 	remotes map[string]opened[Remote]
 	anchors map[string]opened[[]*x509.Certificate]
+	servers map[string]opened[[]*x509.Certificate]
 }
 
 type opened[T any] struct {
@@ -232,32 +233,33 @@ type opened[T any] struct {
 }
 
 func newOpener(b Backends) *opener {
-	return &opener{Backends: b, remotes: map[string]opened[Remote]{}, anchors: map[string]opened[[]*x509.Certificate]{}}
+	return &opener{Backends: b, remotes: map[string]opened[Remote]{},
+		anchors: map[string]opened[[]*x509.Certificate]{}, servers: map[string]opened[[]*x509.Certificate]{}}
 }
 
 func (o *opener) remote(ctx context.Context, i *spec.Issuer) (Remote, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	known, ok := o.remotes[i.Name]
-	if !ok {
-		if known.value, known.err = o.OpenRemote(ctx, i); known.err != nil {
-			known.err = fmt.Errorf("issuer %q: %w", i.Name, known.err)
-		}
-		o.remotes[i.Name] = known
-	}
-	return known.value, known.err
+	return openOnce(ctx, o, o.remotes, i, o.OpenRemote)
 }
 
 // anchorsOf returns the CAs that a remote issuer's certificates chain to.
 func (o *opener) anchorsOf(ctx context.Context, i *spec.Issuer) ([]*x509.Certificate, error) {
+	return openOnce(ctx, o, o.anchors, i, o.Anchors)
+}
+
+// serverCA returns the CAs of the servers of a remote issuer's cluster.
+func (o *opener) serverCA(ctx context.Context, i *spec.Issuer) ([]*x509.Certificate, error) {
+	return openOnce(ctx, o, o.servers, i, o.ClusterCA)
+}
+
+func openOnce[T any](ctx context.Context, o *opener, list map[string]opened[T], i *spec.Issuer, open func(context.Context, *spec.Issuer) (T, error)) (T, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	known, ok := o.anchors[i.Name]
+	known, ok := list[i.Name]
 	if !ok {
-		if known.value, known.err = o.Anchors(ctx, i); known.err != nil {
+		if known.value, known.err = open(ctx, i); known.err != nil {
 			known.err = fmt.Errorf("issuer %q: %w", i.Name, known.err)
 		}
-		o.anchors[i.Name] = known
+		list[i.Name] = known
 	}
 	return known.value, known.err
 }

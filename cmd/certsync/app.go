@@ -174,6 +174,7 @@ func (a *app) backends(store *files.Store) reconcile.Backends {
 		return localca.Open(ctx, store, i.CA, ca, files.Secret)
 	}
 	b.OpenRemote = a.clusters.openRemote
+	b.ClusterCA = a.clusters.ca
 	b.Anchors = func(ctx context.Context, i *spec.Issuer) ([]*x509.Certificate, error) {
 		return a.clusters.anchors(ctx, store, i)
 	}

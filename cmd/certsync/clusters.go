@@ -51,16 +51,21 @@ func (c *clusters) openRemote(_ context.Context, i *spec.Issuer) (reconcile.Remo
 	return kubernetes.NewIssuer(cluster, i.Kubernetes), nil
 }
 
+// ca returns the CAs of the cluster's own servers.
+func (c *clusters) ca(_ context.Context, i *spec.Issuer) ([]*x509.Certificate, error) {
+	cluster, err := c.get(i.Kubernetes.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	return cluster.CA()
+}
+
 // anchors returns the CAs of a kubernetes issuer: those in the file that the spec
 // names, or else the cluster's own.
 func (c *clusters) anchors(ctx context.Context, store *files.Store, i *spec.Issuer) ([]*x509.Certificate, error) {
 	path := i.Kubernetes.CA
 	if path == "" {
-		cluster, err := c.get(i.Kubernetes.Cluster)
-		if err != nil {
-			return nil, err
-		}
-		return cluster.CA()
+		return c.ca(ctx, i)
 	}
 	seen, err := store.Read(ctx, spec.Output{Path: path})
 	if err != nil {

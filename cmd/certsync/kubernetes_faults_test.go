@@ -346,16 +346,13 @@ func testKubelet(t *testing.T, c cluster) {
 // for it.
 func (c cluster) user(name, group string) string {
 	c.t.Helper()
-	text := fmt.Sprintf("apiVersion: certsync/v1\ncertificates:\n  test-%s: {issuer: ca, profile: client, commonName: %q, subject: {organizations: [%q]}, files: {certificate: pki/%s.crt, privateKey: pki/%s.key}}\n",
-		name, name, group, name, name)
+	text := fmt.Sprintf("apiVersion: certsync/v1\ncertificates:\n  test-%s: {issuer: ca, profile: client, commonName: %q, subject: {organizations: [%q]}, kubeconfig: {path: %s.conf, server: %q}}\n",
+		name, name, group, name, c.URL)
 	if err := os.WriteFile(filepath.Join(c.Dir, "user-"+name+".yaml"), []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
 	if out, err := c.Certsync(c.t.Context(), "apply", "--yes"); err != nil {
 		c.t.Fatalf("%v\n%s", err, out)
-	}
-	if err := c.WriteKubeconfig(name, name); err != nil {
-		c.t.Fatal(err)
 	}
 	return c.Kubeconfig(name)
 }
@@ -439,14 +436,9 @@ func testForbidden(t *testing.T, c cluster) {
 
 func testUnauthorized(t *testing.T, c cluster) {
 	stranger := newProject(t, "none", "issuers:\n  strangers: {ca: {commonName: kubernetes, files: {combined: ca.pem}}}\n"+
-		"certificates:\n  stranger: {issuer: strangers, profile: client, commonName: jane, files: {certificate: s.crt, privateKey: s.key}}\n")
+		"certificates:\n  stranger: {issuer: strangers, profile: client, commonName: jane, kubeconfig: {path: kubeconfig, server: \""+c.URL+"\", ca: "+
+		filepath.Join(c.Dir, "pki", "ca.crt")+"}}\n")
 	stranger.want(0, apply)
-	text, err := os.ReadFile(c.Kubeconfig("admin"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	replaced := strings.NewReplacer(filepath.Join(c.Dir, "pki", "admin.crt"), stranger.path("s.crt"), filepath.Join(c.Dir, "pki", "admin.key"), stranger.path("s.key")).Replace(string(text))
-	stranger.write("kubeconfig", replaced)
 	p := newProject(t, stranger.path("kubeconfig"), proxiedSpec)
 	p.want(1, apply, "does not accept the credentials", "hint: they may have expired")
 }

@@ -33,7 +33,7 @@ func TestKubernetes(t *testing.T) {
 		name string
 		run  func(t *testing.T, c cluster)
 	}{
-		{"a client is requested, approved, and let in", testClient},
+		{"a client is let in", testClient},
 		{"a server has a certificate of a custom signer", testServer},
 		{"requests are approved and denied by name", testDecide},
 		{"a signer fails", testSignerFails},
@@ -176,7 +176,7 @@ type project struct {
 
 func newProject(t *testing.T, kubeconfig, text string) *project {
 	p := &project{t: t, dir: t.TempDir()}
-	p.write("certsync.yaml", "apiVersion: certsync/v1\nclusters: {kubetest: {kubeconfig: "+kubeconfig+"}}\n"+text)
+	p.write("certsync.yaml", "apiVersion: certsync/v1\nclusters: {kubetest: {kubeconfig: \""+kubeconfig+"\"}}\n"+text)
 	return p
 }
 
@@ -286,7 +286,7 @@ certificates:
 `
 
 func testClient(t *testing.T, c cluster) {
-	p := newProject(t, c.Kubeconfig("admin"), janeSpec)
+	p := newProject(t, c.Kubeconfig("admin"), janeSpec+"    kubeconfig: {path: jane.kubeconfig, server: "+c.URL+"}\n")
 	p.want(2, plan, "1 to create")
 	p.want(3, apply, "waits for approval")
 	name := p.request("jane")
@@ -331,6 +331,11 @@ func testClient(t *testing.T, c cluster) {
 		}
 		return nil
 	})
+
+	// So is the kubeconfig, which leads to the cluster that it is from: with it jane
+	// asks for a certificate herself, and may not.
+	herself := newProject(t, p.path("jane.kubeconfig"), janeSpec)
+	herself.want(1, apply, `User "jane" cannot create resource`)
 
 	// It is renewed in the same way, and the old pair is there until then.
 	p.skip = 20 * time.Hour
