@@ -445,6 +445,10 @@ func (a *applier) prune(ctx context.Context, it *Item) (Set, error) {
 			continue
 		}
 		set.Remove, set.Archive = o.outputs, o.outputs
+		if o.pending != nil {
+			a.withdrawPending(ctx, o.pending)
+			set.Answered = true
+		}
 		if c := a.spec.Find(o.id); c != nil && record != nil {
 			kept := *record
 			kept.Outputs = nil

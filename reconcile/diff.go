@@ -433,8 +433,11 @@ func (d *differ) prune() []Item {
 		}
 		it.Action = ActionPrune
 		it.Reasons = []Reason{{Code: Orphaned, Message: message, action: ActionPrune}}
+		if o.pending != nil {
+			it.Reasons[0].Message += fmt.Sprintf(", and the request %s is not answered", o.pending.Request)
+		}
 		if len(it.Outputs) == 0 && !d.options.Prune {
-			continue // nothing but a record is left: not worth a report
+			continue // nothing but a record or a request is left: not worth a report
 		}
 		items = append(items, it)
 	}

@@ -506,6 +506,7 @@ func (o *observer) orphans(ctx context.Context, sp *spec.Spec, s *State, ids []s
 		}
 		found = append(found, orphan{id: id, record: record, gone: c == nil})
 	}
+	found = o.orphanedRequests(ctx, sp, found)
 	if len(found) == 0 {
 		return nil
 	}

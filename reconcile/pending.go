@@ -116,6 +116,33 @@ func (o *observer) remote(ctx context.Context, c *spec.Certificate, s *CertState
 	r.anchor, s.IssuerErr = anchorOf(chain, anchors)
 }
 
+// orphanedRequests adds the requests for certificates that are not in the spec.
+func (o *observer) orphanedRequests(ctx context.Context, sp *spec.Spec, found []orphan) []orphan {
+	for _, id := range o.pending {
+		if sp.Find(id) != nil {
+			continue
+		}
+		i := slices.IndexFunc(found, func(f orphan) bool { return f.id == id })
+		if i < 0 {
+			i = len(found)
+			found = append(found, orphan{id: id, gone: true})
+		}
+		f := &found[i]
+		p, err := o.pendingOf(ctx, id)
+		if err != nil {
+			f.err = alsoErr(f.err, fmt.Errorf("read the pending request: %w", err))
+		}
+		f.pending = p
+		if f.record == nil {
+			f.record = &Record{}
+			if p != nil {
+				f.record.Source = p.Source
+			}
+		}
+	}
+	return found
+}
+
 // ofCluster tells whether an output holds the CA of the issuer's cluster: a
 // kubeconfig leads to where its certificate is from, if it says nothing else.
 func ofCluster(o spec.Output) bool { return o.Form.IsKubeconfig() && o.Kubeconfig.CA == "" }

@@ -402,6 +402,25 @@ func TestSpecChangesWhileItWaits(t *testing.T) {
 	}
 }
 
+// What the spec has no more is neither waited for nor kept, once it is pruned.
+func TestRequestIsPruned(t *testing.T) {
+	w := newFarWorld(t, remoteSpec)
+	w.wantPending()
+	w.edit("  jane:\n", "  joe:\n")
+	w.edit("jane.crt, privateKey: jane.key, ca: jane-ca.crt", "joe.crt, privateKey: joe.key")
+	w.wantPlan("certificates.joe=create(Missing)")
+	if p := w.plan(reconcile.Options{Prune: true}); describe(p) != "certificates.joe=create(Missing) certificates.jane=prune(Orphaned)" {
+		t.Fatalf("the plan is %q", describe(p))
+	}
+	w.apply(reconcile.Options{}) // joe waits
+	w.sign(w.known["joe-"+strings.TrimPrefix(item(t, w.plan(reconcile.Options{}), "certificates.joe").Request.Name, "joe-")])
+	w.applyOK(reconcile.Options{Prune: true})
+	w.wantEmpty()
+	if ids, err := w.backends().Store.(*files.Store).ListPending(context.Background()); err != nil || len(ids) > 0 || len(w.known) > 0 {
+		t.Errorf("left: %v %v, and %d where they were sent", ids, err, len(w.known))
+	}
+}
+
 // A certificate that was asked for with --replace stays asked for.
 func TestReplacementIsRemembered(t *testing.T) {
 	w := newFarWorld(t, remoteSpec)

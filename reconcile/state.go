@@ -106,6 +106,7 @@ type orphan struct {
 	outputs []spec.Output // still there, and still what certsync wrote
 	foreign []string      // still there, but changed since
 	gone    bool          // the certificate itself is not in the spec
+	pending *PendingRequest
 	err     error
 
 	foreignSpec error // the record belongs to another spec, as this tells
@@ -162,6 +163,9 @@ func (s *State) digest(sp *spec.Spec) string {
 	for _, o := range s.orphans {
 		fmt.Fprintf(h, "orphan %s %d %q %v\n", o.id, len(o.outputs), o.foreign, o.foreignSpec)
 		hashRecord(h.Write, o.record)
+		if o.pending != nil {
+			fmt.Fprintf(h, "pending %s\n", o.pending.Request)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 
 	"github.com/certsync/certsync/reconcile/pki"
 	"github.com/certsync/certsync/spec"
@@ -35,9 +37,16 @@ type Cluster struct {
 	until time.Time // when that is tried again
 }
 
+var quiet sync.Once
+
 // Open reads how a cluster is reached, without connecting to it. Without a cluster
 // it is what kubectl would use, or else the service account of the pod.
 func Open(c *spec.Cluster) (*Cluster, error) {
+	quiet.Do(func() {
+		// What client-go has to say is in the errors that it returns.
+		klog.LogToStderr(false)
+		klog.SetOutput(io.Discard)
+	})
 	if c == nil {
 		c = &spec.Cluster{}
 	}

@@ -240,6 +240,34 @@ func testFailedCalls(t *testing.T, c cluster) {
 	c.clear()
 }
 
+// Ctrl-C while it waits: what is asked for is fetched by the next apply.
+func testInterrupt(t *testing.T, c cluster) {
+	proxy, kubeconfig := newProxy(t, c)
+	p := newProject(t, kubeconfig, strings.Replace(proxiedSpec, ", approve: true", "", 1))
+	watched := make(chan struct{})
+	proxy.set(func(_ int, _ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Has("watch") {
+			close(watched)
+		}
+		return true
+	}, nil)
+	waiting := start(t, p.dir, "apply", "--yes", "--wait=5m")
+	<-watched
+	if err := waiting.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if by, code := waiting.end(t); by != 0 || code != int(exitIncomplete) {
+		t.Fatalf("exit code %d, ended by signal %v\n%s", code, by, waiting.output.String())
+	}
+	if !strings.Contains(waiting.output.String(), "1 waiting") {
+		t.Error(waiting.output.String())
+	}
+	proxy.set(nil, nil)
+	p.want(0, []string{"approve", "jane"})
+	p.want(0, []string{"apply", "--yes", "--wait=30s"})
+	p.want(0, plan)
+}
+
 func testSignerDown(t *testing.T, c cluster) {
 	if err := c.Halt(kubetest.ControllerManager); err != nil {
 		t.Fatal(err)

@@ -46,6 +46,7 @@ func TestKubernetes(t *testing.T) {
 		{"what is no apiserver is told", testUnreachable},
 		{"killed at each call", testKilledAtCalls},
 		{"each call fails", testFailedCalls},
+		{"an interrupt leaves it for later", testInterrupt},
 		{"the signer is down", testSignerDown},
 		{"the apiserver restarts", testRestart},
 		{"a lifetime is clamped", testClamped},
