@@ -72,7 +72,9 @@ func Apply(ctx context.Context, sp *spec.Spec, s *State, p *Plan, b Backends, o 
 		for _, stage := range stages {
 			a.stage(ctx, stage)
 			for _, t := range stage {
-				a.failed = a.failed || t.result.Err != nil
+				pending := errors.Is(t.result.Err, ErrPending)
+				a.waiting = a.waiting || pending
+				a.failed = a.failed || t.result.Err != nil && !pending
 			}
 		}
 		a.forget(ctx, p)
@@ -95,6 +97,8 @@ type applier struct {
 	// failed tells that a stage was not done in full. The last one, which
 	// prunes, is for those only whose certificates are all where they should be.
 	failed bool
+	// waiting tells that something is not answered yet.
+	waiting bool
 }
 
 // task is one item on its way.
@@ -212,6 +216,8 @@ func (a *applier) prepare(ctx context.Context, t *task) {
 		}
 	case t.item.Action == ActionPrune && a.failed:
 		err = errors.New("nothing is removed, because not everything before succeeded")
+	case t.item.Action == ActionPrune && a.waiting:
+		err = fmt.Errorf("%w: nothing is removed before all are answered", ErrPending)
 	case t.item.Action == ActionPrune:
 		t.set, err = a.prune(ctx, t.item)
 	case t.item.Action == ActionRepair:

@@ -412,7 +412,11 @@ func TestRequestIsPruned(t *testing.T) {
 	if p := w.plan(reconcile.Options{Prune: true}); describe(p) != "certificates.joe=create(Missing) certificates.jane=prune(Orphaned)" {
 		t.Fatalf("the plan is %q", describe(p))
 	}
-	w.apply(reconcile.Options{}) // joe waits
+	for id, r := range w.apply(reconcile.Options{Prune: true}) { // joe waits, and so does what may be in use
+		if !errors.Is(r.Err, reconcile.ErrPending) {
+			t.Errorf("%s: %v", id, r.Err)
+		}
+	}
 	w.sign(w.known["joe-"+strings.TrimPrefix(item(t, w.plan(reconcile.Options{}), "certificates.joe").Request.Name, "joe-")])
 	w.applyOK(reconcile.Options{Prune: true})
 	w.wantEmpty()

@@ -468,9 +468,20 @@ func testServer(t *testing.T, c cluster) {
 		t.Error("the certificate has changed")
 	}
 	p.want(3, append(apply, "--replace", "webhook"))
-	if again := p.request("webhook"); again == name {
+	again := p.request("webhook")
+	if again == name {
 		t.Error("the replacement is the same request")
 	}
+	// Nor is one that answers with a certificate for another key.
+	c.approve(again)
+	csr := c.csr(again)
+	csr.Status.Certificate = p.read("webhook.crt")
+	c.must("PUT", csrPath+"/"+again+"/status", csr)
+	p.want(1, apply, "not acceptable: the issuer returned a certificate for another key")
+	if !bytes.Equal(old, p.read("webhook.crt")) {
+		t.Error("the certificate has changed")
+	}
+	p.pair("webhook.crt", "webhook.key")
 	c.clear()
 }
 
