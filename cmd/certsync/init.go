@@ -36,9 +36,6 @@ that is there already is never overwritten.`,
 		Example: "  certsync init --server www.example.com --server 10.0.0.1 --client jane",
 		Args:    noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if s.kubernetes {
-				return errors.New("--kubernetes is not supported by this version")
-			}
 			return a.init(s)
 		},
 	}
@@ -46,20 +43,24 @@ that is there already is never overwritten.`,
 	flags.StringVarP(&s.out, "out", "o", "certsync.yaml", "write to `FILE`; - is standard output")
 	flags.StringArrayVar(&s.servers, "server", nil, "add a certificate for the server `HOST`, a DNS name or an IP address; may be given several times")
 	flags.StringArrayVar(&s.clients, "client", nil, "add a certificate for the client `NAME`; may be given several times")
-	flags.BoolVar(&s.kubernetes, "kubernetes", false, "not supported by this version")
+	flags.BoolVar(&s.kubernetes, "kubernetes", false, "have clients signed by a Kubernetes cluster, as users of it")
 	return cmd
 }
 
 func (a *app) init(s starter) error {
 	if len(s.servers)+len(s.clients) == 0 {
-		s.servers, s.clients = []string{"localhost"}, []string{"jane"}
+		s.clients = []string{"jane"}
+		if !s.kubernetes {
+			s.servers = []string{"localhost"}
+		}
 	}
 	certs, err := s.certificates()
 	if err != nil {
 		return err
 	}
 	var text strings.Builder
-	if err := starterSpec.Execute(&text, certs); err != nil {
+	own := len(s.servers) > 0 || !s.kubernetes
+	if err := starterSpec.Execute(&text, map[string]any{"Certificates": certs, "Own": own, "Kubernetes": s.kubernetes}); err != nil {
 		return err
 	}
 	if s.out == "-" {
@@ -73,9 +74,13 @@ func (a *app) init(s starter) error {
 	if s.out != "certsync.yaml" {
 		flag = " -f " + s.out
 	}
-	_, err = fmt.Fprintf(a.stdout, "Wrote %s: 1 CA and %d certificates.\n\n"+
+	cas := "1 CA"
+	if !own {
+		cas = "no CA"
+	}
+	_, err = fmt.Fprintf(a.stdout, "Wrote %s: %s and %s.\n\n"+
 		"Read it, change it, then\n  certsync%s plan     shows what would be done\n  certsync%s apply    does it\n  certsync%s status   shows what is there\n",
-		s.out, len(certs), flag, flag, flag)
+		s.out, cas, count(len(certs), "certificate"), flag, flag, flag)
 	return err
 }
 
@@ -197,15 +202,26 @@ var starterSpec = template.Must(template.New("spec").Parse(`# What certificates 
 # different, certsync apply makes it so; both may be run any number of times.
 apiVersion: certsync/v1
 
-# What holds for all certificates below (not for the CA), unless they say otherwise.
+# What holds for all certificates below{{if .Own}} (not for the CA){{end}}, unless they say otherwise.
 defaults:
   duration: 90d            # the lifetime; units are y, w, d, h, m
   renewBefore: 33%         # of the lifetime, or a duration such as 30d
   privateKey: {algorithm: ECDSA, size: 256}   # or RSA with 2048, 3072 or 4096; Ed25519
 
+{{if .Own -}}
 # What signs. Whoever has ca.key can make certificates that your clients trust:
 # keep it safe, and make a backup.
+{{else -}}
+# What signs.
+{{end -}}
 issuers:
+{{- if .Kubernetes}}
+  # A signer of the cluster that kubectl talks to. apply sends it a request and prints
+  # how to approve it; the next apply fetches the certificate, apply --wait waits.
+  cluster:
+    kubernetes: {signerName: kubernetes.io/kube-apiserver-client}
+{{- end}}
+{{- if .Own}}
   root:
     ca:
       commonName: my root CA
@@ -214,15 +230,19 @@ issuers:
       files:
         certificate: pki/ca.crt      # what clients and servers are to trust
         privateKey: pki/ca.key
+{{- end}}
 
 certificates:
-{{- range .}}
+{{- range .Certificates}}
 {{if .Client}}
   {{.Key}}:
-    issuer: root
+    issuer: {{if $.Kubernetes}}cluster{{else}}root{{end}}
     profile: client                  # the extended key usage client auth
-    commonName: {{.CommonName}}
+    commonName: {{.CommonName}}{{if $.Kubernetes}}   # the user, to the apiserver{{end}}
     # subject: {organizations: [dev]}   # the groups, as Kubernetes reads them
+{{- if $.Kubernetes}}
+    # kubeconfig: {path: pki/{{.Name}}.kubeconfig, server: "https://HOST:6443"}
+{{- end}}
     files:
       certificate: pki/{{.Name}}.crt
       privateKey: pki/{{.Name}}.key
