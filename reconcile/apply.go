@@ -62,7 +62,7 @@ type ApplyOptions struct {
 // must hold the lock on the store.
 func Apply(ctx context.Context, sp *spec.Spec, s *State, p *Plan, b Backends, o ApplyOptions) []Result {
 	a := &applier{Backends: b, spec: sp, state: s, options: o,
-		authorities: make(map[string]*authority, len(sp.Issuers)), opener: newOpener(b)}
+		authorities: make(map[string]*authority, len(sp.Issuers)), opener: newOpener(b), remotes: remoteIssuers(sp)}
 	stages := a.stages(p)
 	if err := a.announce(ctx); err != nil {
 		for _, t := range a.tasks {
@@ -94,6 +94,7 @@ type applier struct {
 	tasks       []*task
 	authorities map[string]*authority
 	opener      *opener
+	remotes     map[string]*spec.Issuer // by name
 	// failed tells that a stage was not done in full. The last one, which
 	// prunes, is for those only whose certificates are all where they should be.
 	failed bool

@@ -171,9 +171,8 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 		o.remote(ctx, c, s, nil)
 		return s
 	}
-	s.leafPrint = pki.CertificateFingerprint(leaf)
 	s.Leaf = &Leaf{
-		Fingerprint: s.leafPrint,
+		Fingerprint: pki.CertificateFingerprint(leaf),
 		Key:         pki.KeyFingerprint(leaf),
 		NotBefore:   leaf.NotBefore,
 		NotAfter:    leaf.NotAfter,

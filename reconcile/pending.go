@@ -36,14 +36,7 @@ type remoteState struct {
 // requests gathers the pending requests of a spec's certificates.
 func (o *observer) requests(ctx context.Context, sp *spec.Spec) error {
 	o.opener = newOpener(o.Backends)
-	for _, i := range sp.Issuers {
-		if i.Remote() {
-			if o.remotes == nil {
-				o.remotes = make(map[string]*spec.Issuer)
-			}
-			o.remotes[i.Name] = i
-		}
-	}
+	o.remotes = remoteIssuers(sp)
 	store, err := o.pendingStore()
 	if err != nil {
 		if len(o.remotes) == 0 {
@@ -211,7 +204,7 @@ func (b Backends) intermediates(ctx context.Context, c *spec.Certificate, s *Cer
 		n := len(s.Outputs[i].Certs)
 		if o.Form.HoldsLeaf() {
 			n--
-			if n >= 0 && s.Outputs[i].Certs[0] != s.leafPrint {
+			if n >= 0 && s.Outputs[i].Certs[0] != s.Leaf.Fingerprint {
 				continue
 			}
 		} else if o.Form != spec.FormChain {

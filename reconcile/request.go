@@ -37,13 +37,22 @@ func (a *applier) isRemote(t *task) bool {
 
 // remoteIssuer returns the issuer of c if it is a remote one.
 func (a *applier) remoteIssuer(c *spec.Certificate) *spec.Issuer {
-	if c.Issuer == "" {
-		return nil
+	return a.remotes[c.Issuer]
+}
+
+// remoteIssuers returns the remote issuers of a spec by their names; nil if it has
+// none.
+func remoteIssuers(sp *spec.Spec) map[string]*spec.Issuer {
+	var remotes map[string]*spec.Issuer
+	for _, i := range sp.Issuers {
+		if i.Remote() {
+			if remotes == nil {
+				remotes = make(map[string]*spec.Issuer)
+			}
+			remotes[i.Name] = i
+		}
 	}
-	if i := a.spec.Issuer(c.Issuer); i != nil && i.Remote() {
-		return i
-	}
-	return nil
+	return remotes
 }
 
 // remoteStage carries out the tasks of remote issuers. All of them are under way

@@ -46,7 +46,6 @@ type CertState struct {
 	keyOutput int               // index of the output that Key was read from
 	cert      *x509.Certificate // Leaf itself, for CAs only: leaves are too many
 	heir      *x509.Certificate // of a CA that has lost its certificate: what it will be for its key
-	leafPrint pki.Fingerprint   // of Leaf; zero if there is none
 	remote    *remoteState      // nil if no remote issuer is, or was, asked
 }
 

@@ -23,8 +23,8 @@ func (a *applier) withdraw(ctx context.Context, i *spec.Issuer, sent Sent) {
 // withdrawPending withdraws a request that is of no use any more, where the issuer
 // is still known.
 func (a *applier) withdrawPending(ctx context.Context, p *PendingRequest) {
-	i := a.spec.Issuer(p.Issuer)
-	if i == nil || !i.Remote() || p.UID == "" {
+	i := a.remotes[p.Issuer]
+	if i == nil || p.UID == "" {
 		return
 	}
 	if sent, err := p.sent(a.options.Now()); err == nil {

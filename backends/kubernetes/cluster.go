@@ -118,7 +118,7 @@ func (c *Cluster) CA() ([]*x509.Certificate, error) {
 		}
 	}
 	if len(data) == 0 {
-		return nil, hinted{fmt.Errorf("%s: the kubeconfig states no CA", c.title), "state ca: FILE for the issuer"}
+		return nil, hinted{fmt.Errorf("%s: the kubeconfig states no CA", c.title), "state ca: FILE, for the issuer or for the kubeconfig that is written"}
 	}
 	certs, err := pki.ParseCertificates(data)
 	if err != nil {

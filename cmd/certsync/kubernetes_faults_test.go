@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,10 +142,11 @@ func testKilledAtCalls(t *testing.T, c cluster) {
 			cmd := selfCommand(t, p.dir, "apply", "--yes", "--wait=30s")
 			var out bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &out
-			fired := false
-			dead := make(chan struct{})
+			var fired atomic.Bool
+			started, dead := make(chan struct{}), make(chan struct{})
 			kill := func() {
-				fired = true
+				fired.Store(true)
+				<-started
 				_ = cmd.Process.Kill()
 				<-dead
 			}
@@ -162,10 +164,11 @@ func testKilledAtCalls(t *testing.T, c cluster) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
+			close(started)
 			err := cmd.Wait()
 			close(dead)
 			calls, made := proxy.seen(), len(c.csrs()) // the proxy did not live to see an answer, or did
-			if !fired {
+			if !fired.Load() {
 				if err != nil {
 					t.Fatalf("%v\n%s", err, out.String())
 				}
@@ -211,17 +214,17 @@ func testFailedCalls(t *testing.T, c cluster) {
 		for n := 1; ; n++ {
 			c.clear()
 			p := newProject(t, kubeconfig, proxiedSpec)
-			fired := false
+			var fired atomic.Bool
 			proxy.set(func(i int, w http.ResponseWriter, _ *http.Request) bool {
 				if i == n {
-					fired = true
+					fired.Store(true)
 					fail(w)
 					return false
 				}
 				return true
 			}, nil)
 			out, code := p.certsync("apply", "--yes", "--wait=30s")
-			if !fired {
+			if !fired.Load() {
 				if code != 0 {
 					t.Fatalf("exit code %d:\n%s", code, out)
 				}
