@@ -57,10 +57,10 @@ fuzz: ## run every fuzz target for FUZZTIME (30s)
 	@.ci/fuzz $(FUZZTIME)
 
 .PHONY: bench
-bench: build ## measure ratios against other ways to do the same; BENCH=quick for a short run
+bench: build ## measure ratios against other ways to do the same; BENCH=quick or cluster for less
 	@.ci/need openssl
 	@$(BUILD) -o bin/bench/ ./cmd/certsync/internal/bench/...
-	@bin/bench/bench -certsync bin/certsync -floor bin/bench/floor -dir bin/bench $(if $(filter quick,$(BENCH)),-quick)
+	@bin/bench/bench -certsync bin/certsync -floor bin/bench/floor -dir bin/bench $(if $(filter quick cluster,$(BENCH)),-$(BENCH))
 
 .PHONY: cross
 cross: ## build for every platform that is supported

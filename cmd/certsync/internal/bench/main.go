@@ -33,6 +33,7 @@ func main() {
 	flag.StringVar(&b.dir, "dir", "bin/bench", "directory to work in, on a disk")
 	flag.StringVar(&b.quickstart, "quickstart", "examples/quickstart/certsync.yaml", "the quickstart's spec")
 	flag.BoolVar(&b.quick, "quick", false, "fewer runs, and no 100,000 certificates")
+	flag.BoolVar(&b.cluster, "cluster", false, "what a Kubernetes cluster signs, and nothing else")
 	flag.Parse()
 	if err := b.run(); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -42,7 +43,7 @@ func main() {
 
 type bench struct {
 	certsync, floor, dir, quickstart string
-	quick                            bool
+	quick, cluster                   bool
 	over                             int
 	shell                            float64 // seconds a certificate
 }
@@ -58,6 +59,9 @@ func (b *bench) run() (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
 	b.describe()
+	if b.cluster {
+		return b.benchRequests()
+	}
 	if err := b.benchQuickstart(); err != nil {
 		return err
 	}
@@ -73,6 +77,9 @@ func (b *bench) run() (err error) {
 		growth = append(growth, m)
 	}
 	b.reportGrowth(growth)
+	if err := b.benchRequests(); err != nil {
+		return err
+	}
 	fmt.Printf("\n%d over budget\n", b.over)
 	return nil
 }

@@ -4,6 +4,8 @@
 //
 //	floor apply DIR N    makes a CA and N certificates in DIR, each file synced
 //	floor plan SPEC      parses SPEC, and compares each certificate with its key
+//	floor requests KUBECONFIG DIR N
+//	                     has a cluster sign N certificates into DIR
 package main
 
 import (
@@ -41,8 +43,14 @@ func run(args []string) error {
 		return apply(args[1], n)
 	case len(args) == 2 && args[0] == "plan":
 		return plan(args[1])
+	case len(args) == 4 && args[0] == "requests":
+		n, err := strconv.Atoi(args[3])
+		if err != nil {
+			return err
+		}
+		return requests(args[1], args[2], n)
 	}
-	return errors.New("usage: floor apply DIR N, or floor plan SPEC")
+	return errors.New("usage: floor apply DIR N, floor plan SPEC, or floor requests KUBECONFIG DIR N")
 }
 
 func apply(dir string, n int) error {
