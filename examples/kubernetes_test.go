@@ -21,6 +21,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 	certificates "k8s.io/api/certificates/v1"
+	core "k8s.io/api/core/v1"
 
 	"github.com/certsync/certsync/backends/kubernetes/kubetest"
 	"github.com/certsync/certsync/reconcile/pki"
@@ -81,10 +82,15 @@ func TestKubernetesCSR(t *testing.T) {
 	if len(names) != 3 {
 		t.Fatalf("what is to be approved: %v\n%s", names, out)
 	}
-	// An administrator does what certsync printed.
-	need(t, "kubectl")
-	mustRun(t, dir, "kubectl", append([]string{"--kubeconfig", c.Kubeconfig("admin"), "certificate", "approve"}, names...)...)
+	// An administrator does what certsync printed, or what that comes to.
+	kubectl, err := exec.LookPath("kubectl")
+	if err == nil {
+		mustRun(t, dir, kubectl, append([]string{"--kubeconfig", c.Kubeconfig("admin"), "certificate", "approve"}, names...)...)
+	}
 	for _, name := range names {
+		if err != nil {
+			c.approve(name)
+		}
 		if strings.Contains(name, "my-svc") {
 			c.sign(name, signer)
 		}
@@ -92,8 +98,10 @@ func TestKubernetesCSR(t *testing.T) {
 	run(0, "apply", "--yes", "--wait=1m")
 	run(0, "plan", "--detailed-exitcode")
 	run(0, "verify")
-	if out := mustRun(t, dir, "kubectl", "--kubeconfig", "jane.kubeconfig", "auth", "whoami", "-o", "jsonpath={.status.userInfo.username} {.status.userInfo.groups}"); !strings.Contains(out, `jane ["dev"`) {
-		t.Errorf("jane is %s", out)
+	write(t, c.Dir, "jane.conf", read(t, filepath.Join(dir, "jane.kubeconfig")))
+	review := c.call("jane", "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", map[string]any{})
+	if !bytes.Contains(review, []byte(`"username":"jane","groups":["dev",`)) {
+		t.Errorf("jane is %s", review)
 	}
 	need(t, "openssl")
 	for _, name := range []string{"-verify_hostname my-svc.my-namespace.svc.cluster.local", "-verify_hostname my-pod.my-namespace.pod.cluster.local", "-verify_ip 192.0.2.24", "-verify_ip 10.0.34.2"} {
@@ -245,14 +253,29 @@ func (c controlPlane) wantAccess(kubeconfig, verb, resource, subresource, name s
 	}
 }
 
+const csrPath = "/apis/certificates.k8s.io/v1/certificatesigningrequests/"
+
+func (c controlPlane) request(name string) *certificates.CertificateSigningRequest {
+	c.t.Helper()
+	csr := &certificates.CertificateSigningRequest{}
+	if err := json.Unmarshal(c.call("super-admin", "GET", csrPath+name, nil), csr); err != nil {
+		c.t.Fatal(err)
+	}
+	return csr
+}
+
+func (c controlPlane) approve(name string) {
+	c.t.Helper()
+	csr := c.request(name)
+	csr.Status.Conditions = append(csr.Status.Conditions, certificates.CertificateSigningRequestCondition{
+		Type: certificates.CertificateApproved, Status: core.ConditionTrue, Reason: "Test"})
+	c.call("super-admin", "PUT", csrPath+name+"/approval", csr)
+}
+
 // sign is the custom signer: it answers a request with the CA in a directory.
 func (c controlPlane) sign(name, dir string) {
 	c.t.Helper()
-	const path = "/apis/certificates.k8s.io/v1/certificatesigningrequests/"
-	var csr certificates.CertificateSigningRequest
-	if err := json.Unmarshal(c.call("super-admin", "GET", path+name, nil), &csr); err != nil {
-		c.t.Fatal(err)
-	}
+	csr := c.request(name)
 	ca, err := pki.ParseCertificates([]byte(read(c.t, filepath.Join(dir, "ca.crt"))))
 	if err != nil {
 		c.t.Fatal(err)
@@ -271,7 +294,7 @@ func (c controlPlane) sign(name, dir string) {
 		c.t.Fatal(err)
 	}
 	csr.Status.Certificate = pki.EncodeCertificates(cert)
-	c.call("super-admin", "PUT", path+name+"/status", csr)
+	c.call("super-admin", "PUT", csrPath+name+"/status", csr)
 }
 
 func exitCode(err error) int {
