@@ -143,6 +143,8 @@ type canonicalOutput struct {
 
 	Keystore   *canonicalKeystore   `json:"keystore,omitempty"`
 	Kubeconfig *canonicalKubeconfig `json:"kubeconfig,omitempty"`
+	Object     *canonicalObject     `json:"object,omitempty"`
+	DataKey    string               `json:"dataKey,omitempty"`
 }
 
 type canonicalKubeconfig struct {
@@ -157,6 +159,41 @@ type canonicalKubeconfig struct {
 	CAIssuer      string `json:"caIssuer,omitempty"`
 	Certificate   string `json:"certificate,omitempty"`
 	PrivateKey    string `json:"privateKey,omitempty"`
+}
+
+type canonicalObject struct {
+	Kind        ObjectKind        `json:"kind,omitempty"`
+	Cluster     *canonicalCluster `json:"cluster,omitempty"`
+	Namespace   string            `json:"namespace,omitempty"`
+	Name        string            `json:"name,omitempty"`
+	Labels      []canonicalLabel  `json:"labels,omitempty"`
+	Annotations []canonicalLabel  `json:"annotations,omitempty"`
+}
+
+type canonicalCluster struct {
+	Name       string `json:"name,omitempty"`
+	Kubeconfig string `json:"kubeconfig,omitempty"`
+	Context    string `json:"context,omitempty"`
+}
+
+type canonicalLabel struct {
+	Name  string `json:"name,omitempty"`
+	Value string `json:"value,omitempty"`
+}
+
+func (o *Object) canonical() *canonicalObject {
+	labels := func(list []Label) []canonicalLabel {
+		out := make([]canonicalLabel, len(list))
+		for i, l := range list {
+			out[i] = canonicalLabel(l)
+		}
+		return out
+	}
+	n := &canonicalObject{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, Labels: labels(o.Labels), Annotations: labels(o.Annotations)}
+	if c := o.Cluster; c != nil {
+		n.Cluster = &canonicalCluster{c.Name, c.Kubeconfig, c.Context}
+	}
+	return n
 }
 
 type canonicalKeystore struct {
@@ -190,7 +227,10 @@ func (c *Certificate) canonical() *canonicalCertificate {
 	}
 	n.Outputs = make([]canonicalOutput, len(c.Outputs))
 	for i, o := range c.Outputs {
-		n.Outputs[i] = canonicalOutput{Form: o.Form, Path: o.Path, Dir: o.Dir, Mode: uint32(o.Mode), Owner: o.Owner, Group: o.Group}
+		n.Outputs[i] = canonicalOutput{Form: o.Form, Path: o.Path, Dir: o.Dir, Mode: uint32(o.Mode), Owner: o.Owner, Group: o.Group, DataKey: o.DataKey}
+		if o.Object != nil {
+			n.Outputs[i].Object = o.Object.canonical()
+		}
 		if k := o.Kubeconfig; k != nil {
 			n.Outputs[i].Kubeconfig = (*canonicalKubeconfig)(k)
 		}

@@ -21,6 +21,8 @@ type draft struct {
 	keystores [len(keystoreForms)]keystoreTarget
 	// kubeconfig is replaced, not written into: layers share it.
 	kubeconfig *kubeconfigTarget
+	// secrets and configMaps are replaced, not written into: layers share them.
+	secrets, configMaps []*objectTarget
 
 	algorithmLayer, sizeLayer, encodingLayer, passwordLayer, usagesLayer layer
 }

@@ -110,8 +110,12 @@ var certificateFields = []field[*draft]{
 		shape: nameConstraintsTable.shape(), decode: (*loader).nameConstraints},
 	{name: "onChange", refused: notSupported},
 	{name: "probe", refused: notSupported},
-	{name: "secret", refused: notSupported},
-	{name: "configMap", refused: notSupported},
+	{name: "secret", doc: "A Secret of the type kubernetes.io/tls with tls.crt, tls.key and ca.crt, or a list of them.",
+		shape:  oneOrMore(secretTable.shape()),
+		decode: func(d *loader, v value, c *draft) { c.secrets = d.objects(v, KindSecret) }},
+	{name: "configMap", in: []place{inCA}, doc: "A ConfigMap with the CA's certificate, or a list of them.",
+		shape:  oneOrMore(configMapTable.shape()),
+		decode: func(d *loader, v value, c *draft) { c.configMaps = d.objects(v, KindConfigMap) }},
 }
 
 var subjectTable = newTable("a subject", []field[*draft]{

@@ -74,7 +74,9 @@ func checkPromises(t *testing.T, s *Spec, c *Certificate) {
 	key := false
 	for _, o := range c.Outputs {
 		key = key || o.Form.HoldsKey()
-		if o.Path == "" || o.Path[0] != '/' || o.Mode == 0 || o.Form.HoldsKey() && o.Mode&0o007 != 0 {
+		file := o.Path != "" && o.Path[0] == '/' && o.Mode != 0 && (!o.Form.HoldsKey() || o.Mode&0o007 == 0)
+		member := o.Object != nil && o.Path == o.Object.String()+"#"+o.DataKey && o.Object.Namespace != "" && o.Object.Name != "" && o.DataKey != ""
+		if file == member {
 			t.Errorf("%s has the output %+v", c.ID, o)
 		}
 	}

@@ -37,16 +37,22 @@ func (d *loader) keystore(v value, t *keystoreTarget) {
 	if mode, ok := peek(v, "mode"); ok {
 		d.checkMode(mode, t.mode, true)
 	}
+	_, path := peek(v, "path")
+	d.keystorePasswords(v, t.Profile, path)
+}
+
+// keystorePasswords checks that a keystore has the password that it needs, if it
+// was stated well enough otherwise.
+func (d *loader) keystorePasswords(v value, profile Profile, whole bool) {
 	_, file := peek(v, "passwordFile")
 	_, env := peek(v, "passwordEnv")
 	_, literal := peek(v, "password")
-	_, path := peek(v, "path")
-	switch passwordless := t.Profile == ProfilePasswordless; {
+	switch passwordless := profile == ProfilePasswordless; {
 	case file && env:
 		d.problem(v, "state one of passwordFile and passwordEnv")
 	case passwordless && (file || env):
 		d.problem(v, "the profile %s goes without a password", ProfilePasswordless)
-	case !passwordless && !file && !env && !literal && path:
+	case !passwordless && !file && !env && !literal && whole:
 		d.hinted(v, "state passwordFile or passwordEnv", "a keystore needs a password")
 	}
 }

@@ -85,7 +85,8 @@ var clusterTable = newTable("a cluster", []field[*Cluster]{
 
 var kubernetesTable = newTable("a kubernetes issuer", []field[*Kubernetes]{
 	{name: "cluster", doc: "Name of the cluster; without one, the kubeconfig or service account that kubectl would use.",
-		shape: stringShape, decode: (*loader).clusterOf},
+		shape:  stringShape,
+		decode: func(d *loader, v value, k *Kubernetes) { k.Cluster = d.clusterNamed(v) }},
 	{name: "signerName", required: true, doc: "The signer, such as kubernetes.io/kube-apiserver-client.",
 		hint:  "kube-controller-manager's are " + strings.Join(builtinSigners, ", "),
 		shape: stringShape, decode: (*loader).signerName},
@@ -128,22 +129,25 @@ func (d *loader) kubernetes(v value, is *issuer) {
 	kubernetesTable.decode(d, v, is.kubernetes)
 }
 
-func (d *loader) clusterOf(v value, k *Kubernetes) {
+// clusterNamed returns the cluster that v names, or nil after reporting that there
+// is none.
+func (d *loader) clusterNamed(v value) *Cluster {
 	name, ok := d.word(v)
 	if !ok {
-		return
+		return nil
 	}
-	if k.Cluster = d.spec.Cluster(name); k.Cluster != nil {
-		return
+	if c := d.spec.Cluster(name); c != nil {
+		return c
 	}
 	if _, stated := d.clusters.byName[name]; stated {
-		return // its name is bad, which is reported
+		return nil // its name is bad, which is reported
 	}
 	var names []string
 	for _, c := range d.spec.Clusters {
 		names = append(names, c.Name)
 	}
 	d.hinted(v, "state it under clusters", "unknown cluster %q%s", shorten(name), didYouMean(name, names))
+	return nil
 }
 
 // signerRE is the syntax of signer names: a domain of several labels, a slash,
@@ -245,10 +249,7 @@ func (d *loader) preflightAnchor(c *draft, is *issuer) {
 	}
 	for _, o := range c.Outputs {
 		if o.Form.NeedsAnchor() {
-			field := o.Field()
-			if o.Dir != "" {
-				field = "directory"
-			}
+			field, _, _ := strings.Cut(o.Field(), "/")
 			d.problems = append(d.problems, Problem{Pos: o.Pos, Path: c.ID.String() + "." + field,
 				Message: "the trust anchor of issuer " + strconv.Quote(is.name) + " is not known: a certificate request is answered without it",
 				Hint:    "state ca: FILE with the CA of " + k.SignerName + " under issuers." + is.name + ".kubernetes"})

@@ -191,17 +191,18 @@ func (d *loader) finishOutputs(c *draft, whole value) {
 		}
 	}
 	d.finishKubeconfig(c, whole)
+	d.finishObjects(c, whole)
 	at := c.at("files", whole)
 	// One that names files has told what it lacks.
 	kubeconfig := c.states("kubeconfig")
 	switch {
-	case !kubeconfig && !c.states("files", "directory", "pkcs12", "jks"):
-		d.hinted(whole, "state files, directory, pkcs12, jks or kubeconfig", "has no outputs")
+	case !kubeconfig && !c.states("files", "directory", "pkcs12", "jks", "secret", "configMap"):
+		d.hinted(whole, "state files, directory, pkcs12, jks, kubeconfig or secret", "has no outputs")
 		return
-	case !kubeconfig && !c.states("files.certificate", "files.fullChain", "files.combined", "directory", "pkcs12", "jks"):
+	case !kubeconfig && !c.states("files.certificate", "files.fullChain", "files.combined", "directory", "pkcs12", "jks", "secret", "configMap"):
 		d.hinted(at, "state files.certificate, fullChain or combined", "the certificate has no output")
 	}
-	if !kubeconfig && !c.states("files.privateKey", "files.combined", "directory", "pkcs12", "jks") {
+	if !kubeconfig && !c.states("files.privateKey", "files.combined", "directory", "pkcs12", "jks", "secret") {
 		d.hinted(at, "state files.privateKey or combined: nothing else keeps the key", "the private key has no output")
 	}
 }

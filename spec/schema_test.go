@@ -117,13 +117,13 @@ func TestFields(t *testing.T) {
 	for _, want := range []string{
 		"apiVersion", "defaults.privateKey.size", "profiles.*.usages", "issuers.*.ca.nameConstraints.permitted.dnsDomains",
 		"certificates.*.files.privateKey.mode", "certificates.*.directory.path", "certificates.*.pkcs12.profile", "profiles.*.kubeconfig.embed", "defaults.jks.alias", "certificates.*.forEach",
-		"clusters.*.context", "issuers.*.kubernetes.signerName",
+		"clusters.*.context", "issuers.*.kubernetes.signerName", "certificates.*.secret.labels", "defaults.secret.jks.passwordFile", "issuers.*.ca.configMap.key",
 	} {
 		if !slices.Contains(paths, want) {
 			t.Errorf("no field %s", want)
 		}
 	}
-	for _, not := range []string{"secret", "issuers.*.ca.kubeconfig.path", "certificates.*.jks.profile", "certificates.*.pkcs12.password", "certificates.*.pathLen", "certificates.*.privateKey.password"} {
+	for _, not := range []string{"certificates.*.configMap.name", "certificates.*.secret.pkcs12.path", "issuers.*.ca.kubeconfig.path", "certificates.*.jks.profile", "certificates.*.pkcs12.password", "certificates.*.pathLen", "certificates.*.privateKey.password"} {
 		if slices.Contains(paths, not) {
 			t.Errorf("field %s is listed", not)
 		}

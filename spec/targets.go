@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // claim is what a path is used for: an output of a certificate, or, if there
@@ -24,10 +25,8 @@ func (c claim) field() string {
 	if c.cert.Kind == KindIssuer {
 		at += ".ca"
 	}
-	if o.Dir != "" {
-		return at + ".directory"
-	}
-	return at + "." + o.Field()
+	field, _, _ := strings.Cut(o.Field(), "/")
+	return at + "." + field
 }
 
 func (c claim) String() string {
@@ -37,9 +36,12 @@ func (c claim) String() string {
 	return fmt.Sprintf("%s (%s)", c.field(), c.cert.Outputs[c.output].Pos)
 }
 
-// path returns the path as the spec states it, absolute.
+// path returns the path as the spec states it, absolute, or an object's name.
 func (c claim) path() string {
 	o := c.cert.Outputs[c.output]
+	if o.Object != nil {
+		return o.Object.String()
+	}
 	if o.Dir != "" {
 		return o.Dir
 	}
@@ -52,6 +54,8 @@ type targets struct {
 	claims map[string]claim // by resolved path
 	inodes map[inode]claim  // of targets that have several names
 	dirs   map[string]directoryState
+	// objects are the claims on objects in clusters.
+	objects map[objectID]claim
 	// stateDir is absolute; empty if it is not known.
 	stateDir string
 	inside   map[string]claim // for a directory: the claim that it is or lies in
@@ -67,11 +71,12 @@ type directoryState struct {
 // links or as another name of the same file, and those in the way of each other.
 func (d *loader) checkTargets() {
 	t := &targets{
-		d:      d,
-		claims: make(map[string]claim, 2*len(d.spec.Certificates)),
-		inodes: map[inode]claim{},
-		dirs:   map[string]directoryState{},
-		inside: map[string]claim{},
+		d:       d,
+		claims:  make(map[string]claim, 2*len(d.spec.Certificates)),
+		inodes:  map[inode]claim{},
+		dirs:    map[string]directoryState{},
+		objects: map[objectID]claim{},
+		inside:  map[string]claim{},
 	}
 	for _, src := range d.spec.Sources {
 		t.claim(src, claim{other: "a file of this spec"})
@@ -88,6 +93,7 @@ func (d *loader) checkTargets() {
 	t.each(func(c claim) { t.claim(c.path(), c) })
 	t.each(t.checkInside)
 	t.each(t.checkServerCA)
+	t.eachObject(t.claimObject)
 	if t.stateDir != "" {
 		if outer, ok := t.containing(t.directory(filepath.Dir(t.stateDir)).resolved); ok && outer.cert != nil {
 			t.problem(outer, "the state directory %s lies inside %s", t.stateDir, outer.path())
@@ -103,6 +109,9 @@ func (t *targets) each(f func(claim)) {
 	for cert := range t.d.spec.All() {
 		set := false
 		for i, o := range cert.Outputs {
+			if o.Object != nil {
+				continue
+			}
 			if o.Dir != "" {
 				if set {
 					continue
@@ -112,6 +121,28 @@ func (t *targets) each(f func(claim)) {
 			f(claim{cert: cert, output: int32(i)})
 		}
 	}
+}
+
+// eachObject calls f once for every object in a cluster.
+func (t *targets) eachObject(f func(claim)) {
+	for cert := range t.d.spec.All() {
+		for i, o := range cert.Outputs {
+			if o.Object != nil && (i == 0 || cert.Outputs[i-1].Object != o.Object) {
+				f(claim{cert: cert, output: int32(i)})
+			}
+		}
+	}
+}
+
+// resolved returns a path without symbolic links, as far as it exists.
+func (t *targets) resolved(path string) string {
+	if path == "" {
+		return ""
+	}
+	if resolved, err := filepath.EvalSymlinks(path); err == nil {
+		return resolved
+	}
+	return filepath.Join(t.directory(filepath.Dir(path)).resolved, filepath.Base(path))
 }
 
 // claim takes a path, by all its names.

@@ -267,11 +267,13 @@ type Kubeconfig struct {
 	Certificate, PrivateKey string
 }
 
-// Output is one file that a certificate is written to.
+// Output is one file, or one key of an object in a cluster, that a certificate is
+// written to.
 type Output struct {
 	Form Form
 	// Path is absolute and clean. In a directory set it is Dir joined with the
-	// file's name there.
+	// file's name there; in a cluster the object's name (see Object.String), # and
+	// the DataKey.
 	Path string
 	// Dir is the directory set that the file belongs to; empty for a plain file.
 	Dir string
@@ -283,12 +285,19 @@ type Output struct {
 	Keystore *Keystore `json:",omitempty"`
 	// Kubeconfig is set for the forms that are kubeconfigs.
 	Kubeconfig *Kubeconfig `json:",omitempty"`
-	Pos        Position
+	// Object is set for an output in a cluster, and DataKey is its key there.
+	Object  *Object `json:",omitempty"`
+	DataKey string  `json:",omitempty"`
+	Pos     Position
 }
 
 // Field returns the output's place under its certificate: files.privateKey,
-// pkcs12, kubeconfig, or directory/tls.key for a member of a directory set.
+// pkcs12, kubeconfig, or directory/tls.key and secret/tls.key for what changes
+// together.
 func (o Output) Field() string {
+	if o.Object != nil {
+		return o.Object.Kind.field() + "/" + o.DataKey
+	}
 	if o.Dir != "" {
 		return "directory/" + o.Path[len(o.Dir)+1:]
 	}
