@@ -110,6 +110,14 @@ type task struct {
 	issued *x509.Certificate
 	staged Staged
 	result Result
+	// objects are what the set has in clusters, remove what a prune has there; after
+	// is a set for when that is done, and placed tells that the certificate has
+	// arrived somewhere.
+	objects []ObjectChange
+	remove  []removal
+	after   *Set
+	placed  bool
+	answers bool // the set is the answer to a pending request
 	// answered is the request of a remote issuer that the set answers.
 	answered *Sent
 }
@@ -158,11 +166,11 @@ func (a *applier) announce(ctx context.Context) error {
 		switch {
 		case t.item.Error != "":
 		case t.cert != nil && t.item.Action != ActionPrune:
-			outputs = append(outputs, t.cert.Outputs...)
+			outputs = append(outputs, inFiles(t.cert.Outputs)...)
 		default:
 			for _, o := range a.state.orphans {
 				if o.id == t.item.ID() {
-					outputs = append(outputs, o.outputs...)
+					outputs = append(outputs, inFiles(o.outputs)...)
 				}
 			}
 		}
@@ -220,7 +228,7 @@ func (a *applier) prepare(ctx context.Context, t *task) {
 	case t.item.Action == ActionPrune && a.waiting:
 		err = fmt.Errorf("%w: nothing is removed before all are answered", ErrPending)
 	case t.item.Action == ActionPrune:
-		t.set, err = a.prune(ctx, t.item)
+		err = a.prune(ctx, t)
 	case t.item.Action == ActionRepair:
 		err = a.repair(ctx, t)
 	default:
@@ -237,24 +245,34 @@ func (a *applier) prepare(ctx context.Context, t *task) {
 
 // commit publishes what was prepared, and notes what became of each task.
 func (a *applier) commit(ctx context.Context, batch []*task) {
+	ctx = context.WithoutCancel(ctx) // a commit is never left half-way for an interrupt
 	var staged []Staged
-	var tasks []*task
+	var tasks, withObjects, removing []*task
+	for _, t := range batch {
+		if t.staged != nil && len(t.remove) > 0 {
+			removing = append(removing, t)
+		}
+		if t.staged != nil && len(t.objects) > 0 {
+			withObjects = append(withObjects, t)
+		}
+	}
+	a.removeObjects(ctx, removing)
 	for _, t := range batch {
 		if t.staged != nil {
 			staged, tasks = append(staged, t.staged), append(tasks, t)
 		}
 	}
 	if len(staged) > 0 {
-		// A commit is never left half-way for an interrupt.
-		for i, err := range a.Store.Commit(context.WithoutCancel(ctx), staged) {
+		for i, err := range a.Store.Commit(ctx, staged) {
 			tasks[i].result.Err = err
 		}
 	}
+	a.writeObjects(ctx, withObjects)
 	for _, t := range batch {
-		if t.result.Err != nil {
+		if t.result.Err != nil && !t.placed {
 			t.issued = nil
 		}
-		t.set, t.staged = Set{}, nil // may hold keys; is not needed any more
+		t.set, t.staged, t.objects, t.after = Set{}, nil, nil, nil // may hold keys; is not needed any more
 		if t.item.Kind == spec.KindIssuer && t.item.Action.Issues() {
 			a.settle(t)
 		}
@@ -309,11 +327,12 @@ func (a *applier) fill(ctx context.Context, t *task, st *CertState, req pki.Requ
 	t.result.NotAfter = t.issued.NotAfter
 	t.compare(req, up)
 
-	t.set = Set{ID: c.ID, Archive: c.Outputs}
+	outputs := a.writable(t)
+	t.set = Set{ID: c.ID, Archive: outputs}
 	if st.Leaf == nil && st.Key == nil && !anyExists(st) {
 		t.set.Archive = nil
 	}
-	if t.set.Write, err = a.files(ctx, c, m, c.Outputs); err != nil {
+	if t.set.Write, err = a.files(ctx, c, m, outputs); err != nil {
 		return err
 	}
 	t.set.Record = a.record(c, st, t.set.Write, true)
@@ -329,6 +348,7 @@ func (a *applier) fill(ctx context.Context, t *task, st *CertState, req pki.Requ
 	t.set.Record.Duration = c.Duration.String()
 	t.set.Record.Altered = t.result.Altered
 	t.set.Answered = st.remote != nil && st.remote.pending != nil
+	a.part(t, st)
 	return nil
 }
 
@@ -436,22 +456,25 @@ func (a *applier) repair(ctx context.Context, t *task) error {
 	}
 	t.set.Record = a.record(c, st, t.set.Write, st.settled() && !st.Record.IssuedAt.IsZero())
 	t.set.Record.Source = c.Source
+	a.part(t, st)
 	return nil
 }
 
 // prune builds the set that removes what the spec has no more. The record is
 // read anew: the same apply may have written it.
-func (a *applier) prune(ctx context.Context, it *Item) (Set, error) {
-	set := Set{ID: it.ID()}
+func (a *applier) prune(ctx context.Context, t *task) error {
+	set := &t.set
+	set.ID = t.item.ID()
 	record, err := a.Store.Record(ctx, set.ID)
 	if err != nil {
-		return set, err
+		return err
 	}
 	for _, o := range a.state.orphans {
 		if o.id != set.ID {
 			continue
 		}
-		set.Remove, set.Archive = o.outputs, o.outputs
+		set.Remove, t.remove = inFiles(o.outputs), o.objects
+		set.Archive = set.Remove
 		if o.pending != nil {
 			a.withdrawPending(ctx, o.pending)
 			set.Answered = true
@@ -467,7 +490,7 @@ func (a *applier) prune(ctx context.Context, it *Item) (Set, error) {
 			set.Record = &kept
 		}
 	}
-	return set, nil
+	return nil
 }
 
 // files renders the outputs.
@@ -541,8 +564,12 @@ func (a *applier) record(c *spec.Certificate, st *CertState, written []File, our
 	}
 	r.Outputs = make([]RecordedOutput, 0, len(c.Outputs))
 	isWritten := make(map[string]bool, len(written))
+	objects := make(map[objectKey]bool) // which are written as a whole
 	for _, f := range written {
 		isWritten[f.Output.Path] = true
+		if f.Output.Object != nil {
+			objects[keyOf(f.Output.Object)] = true
+		}
 		if !ours {
 			continue
 		}
@@ -550,7 +577,7 @@ func (a *applier) record(c *spec.Certificate, st *CertState, written []File, our
 	}
 	if st.Record != nil {
 		for _, old := range st.Record.Outputs {
-			if !isWritten[old.Path] {
+			if !isWritten[old.Path] && !(old.Object != nil && objects[keyOf(old.Object.object())]) {
 				r.Outputs = append(r.Outputs, old)
 			}
 		}

@@ -115,7 +115,7 @@ func (a *applier) readKey(ctx context.Context, c *spec.Certificate, st *CertStat
 		return nil, errors.New("there is no private key")
 	}
 	o := st.output(c, st.keyOutput)
-	seen, err := a.Store.Read(ctx, o)
+	seen, err := a.Read(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Field(), err)
 	}
@@ -139,7 +139,7 @@ func (a *applier) readLeaf(ctx context.Context, c *spec.Certificate, st *CertSta
 		if !o.Form.HoldsLeaf() && !o.Form.IsKubeconfig() || len(st.Outputs[i].Certs) == 0 || st.Outputs[i].Certs[0] != st.Leaf.Fingerprint {
 			continue
 		}
-		seen, err := a.Store.Read(ctx, o)
+		seen, err := a.Read(ctx, o)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Field(), err)
 		}

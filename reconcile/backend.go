@@ -48,8 +48,11 @@ type Observation struct {
 }
 
 // FileID identifies a file as long as it is not replaced: two paths that lead to
-// the same one are two names for one thing.
-type FileID struct{ Device, Inode uint64 }
+// the same one are two names for one thing. Of an object in a cluster it is the UID.
+type FileID struct {
+	Device, Inode uint64
+	Object        string
+}
 
 // Secret is content that may hold a private key: it never formats as itself.
 type Secret []byte
@@ -93,8 +96,8 @@ type Staged interface {
 	Discard() error
 }
 
-// Store reads and writes outputs and records. All methods but Commit may be
-// called concurrently.
+// Store reads and writes outputs that are files, and records. All methods but
+// Commit may be called concurrently.
 type Store interface {
 	// Read observes one output. Absence is an observation; everything else
 	// that keeps it from being read, such as a lack of permission, is an error.
@@ -155,6 +158,8 @@ type Record struct {
 	Remote *RecordedRemote `json:"remote,omitempty"`
 	// Outputs is what was written where.
 	Outputs []RecordedOutput `json:"outputs"`
+	// Contests counts, by object, what was taken back from others who write it.
+	Contests map[string]Contest `json:"contests,omitempty"`
 }
 
 // RecordVersion is the version of the records that this program writes.
@@ -171,6 +176,9 @@ type RecordedOutput struct {
 	// PasswordFile and PasswordEnv tell where the password of a keystore is.
 	PasswordFile string `json:"passwordFile,omitempty"`
 	PasswordEnv  string `json:"passwordEnv,omitempty"`
+	// Object is set for an output in a cluster, and DataKey is its key there.
+	Object  *RecordedObject `json:"object,omitempty"`
+	DataKey string          `json:"dataKey,omitempty"`
 }
 
 // has tells whether the record says that an output was written to the path.
@@ -180,7 +188,8 @@ func (r *Record) has(path string) bool {
 
 func recordedOutput(f File) RecordedOutput {
 	o := f.Output
-	r := RecordedOutput{Form: o.Form, Path: o.Path, Dir: o.Dir, Digest: digestOf(f.Data)}
+	r := RecordedOutput{Form: o.Form, Path: o.Path, Dir: o.Dir, Digest: digestOf(f.Data),
+		Object: recordedObject(o.Object), DataKey: o.DataKey}
 	if o.Keystore != nil && o.Keystore.Password != nil {
 		r.PasswordFile, r.PasswordEnv = o.Keystore.Password.File, o.Keystore.Password.Env
 	}
@@ -189,7 +198,10 @@ func recordedOutput(f File) RecordedOutput {
 
 // output returns what of the output is needed to read it.
 func (r RecordedOutput) output() spec.Output {
-	o := spec.Output{Form: r.Form, Path: r.Path, Dir: r.Dir}
+	o := spec.Output{Form: r.Form, Path: r.Path, Dir: r.Dir, DataKey: r.DataKey}
+	if r.Object != nil {
+		o.Object = r.Object.object()
+	}
 	if r.Form.IsKeystore() {
 		o.Keystore = &spec.Keystore{}
 		if r.PasswordFile != "" || r.PasswordEnv != "" {

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -101,8 +102,8 @@ func (d *differ) item(c *spec.Certificate, needed bool) (Item, bool) {
 // judge gathers the reasons and decides.
 func (d *differ) judge(it *Item, c *spec.Certificate, st *CertState, issuer *outcome) {
 	requested := matches(d.options.Replace, c.ID)
-	if st.Err != nil && !(requested && errors.Is(st.Err, pki.ErrPassword)) {
-		it.fail(st.Err, unreadableHint(st.Err, c))
+	if st.Err != nil && !(requested && (errors.Is(st.Err, pki.ErrPassword) || errors.Is(st.Err, errContested))) {
+		it.fail(st.Err, cmp.Or(unreadableHint(st.Err, c), errorHint(st.Err)))
 		return
 	}
 	d.describe(it, c, st)
@@ -133,11 +134,17 @@ func (d *differ) judge(it *Item, c *spec.Certificate, st *CertState, issuer *out
 	if asked {
 		d.request(it, st)
 	}
+	if d.checkObjects(it, c, st, requested); it.err != nil {
+		return
+	}
 	if !it.Action.Issues() {
 		it.NewKey = false
 		return
 	}
 	it.Outputs = paths(c)
+	if !requested {
+		it.Outputs = slices.DeleteFunc(it.Outputs, func(path string) bool { return st.leftPath(c, path) })
+	}
 	if issuer != nil && issuer.err != nil {
 		it.fail(fmt.Errorf("issuer %q cannot sign: %w", c.Issuer, issuer.err), issuer.hint)
 		it.Action, it.Outputs, it.NewKey = ActionNone, nil, false

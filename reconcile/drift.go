@@ -13,21 +13,39 @@ import (
 func (d *differ) drift(it *Item, c *spec.Certificate, st *CertState) []Reason {
 	var reasons []Reason
 	dirs := make(map[string]bool)
+	objects := make(map[*spec.Object]bool)
+	it.drifted = make(map[*spec.Object]bool)
 	for i, o := range c.Outputs {
+		if st.left(o) {
+			continue
+		}
 		message := d.outputDrift(c, st, o, &st.Outputs[i])
 		if message == "" {
 			continue
 		}
-		if o.Dir != "" {
+		switch {
+		case o.Object != nil:
+			objects[o.Object], it.drifted[o.Object] = true, true
+		case o.Dir != "":
 			dirs[o.Dir] = true
-		} else {
+		default:
 			it.Outputs = append(it.Outputs, o.Path)
 		}
 		reasons = append(reasons, Reason{Code: OutputDrift, Message: fmt.Sprintf("%s %s %s", o.Field(), o.Path, message), action: ActionRepair})
 	}
-	// The files of a directory set are swapped together.
+	for i := range st.Objects {
+		o := &st.Objects[i]
+		if o.Left != "" {
+			continue
+		}
+		if message := d.objectDrift(it, c, st, o); message != "" {
+			objects[o.Object] = true
+			reasons = append(reasons, Reason{Code: OutputDrift, Message: fmt.Sprintf("%s %s %s", o.Object.Kind.Field(), o.Object, message), action: ActionRepair})
+		}
+	}
+	// The files of a directory set, and what is in an object, change together.
 	for _, o := range c.Outputs {
-		if o.Dir != "" && dirs[o.Dir] {
+		if o.Dir != "" && dirs[o.Dir] || objects[o.Object] {
 			it.Outputs = append(it.Outputs, o.Path)
 		}
 	}

@@ -19,6 +19,8 @@ import (
 // Backends are what the engine works with.
 type Backends struct {
 	Store Store
+	// Objects need not be set for a spec without outputs in clusters.
+	Objects ObjectStore
 	// OpenIssuer returns what signs for an issuer of the spec. For a CA it is
 	// called with the CA's certificate, after that was committed.
 	OpenIssuer func(ctx context.Context, i *spec.Issuer, ca *x509.Certificate) (Issuer, error)
@@ -50,6 +52,7 @@ func Observe(ctx context.Context, sp *spec.Spec, b Backends) (*State, error) {
 	if err := o.requests(ctx, sp); err != nil {
 		return nil, err
 	}
+	o.objects(ctx, sp)
 	s := &State{certs: make(map[spec.ID]*CertState, len(sp.Issuers)+len(sp.Certificates))}
 	// Issuers stand after the one that signs them, so that its certificate is
 	// there to check theirs against.
@@ -119,6 +122,7 @@ type observer struct {
 	Backends
 	sources  []string
 	recorded map[spec.ID]bool
+	cache    *objectCache
 
 	opener  *opener
 	remotes map[string]*spec.Issuer // by name
@@ -139,14 +143,21 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 		}
 		s.Record = r
 	}
+	o.objectStates(ctx, c, s)
 	var leaves []*x509.Certificate
 	var keys []int
 	for i, out := range c.Outputs {
+		if out.Object != nil && o.object(ctx, out.Object).Err != nil {
+			continue // told once for all that is in it
+		}
 		// After an error the others are looked at all the same: what a CA's
 		// certificate is matters to others, even if its key cannot be read.
 		seen, leaf, err := o.output(ctx, c, out, s.Record.has(out.Path))
 		s.Err = alsoErr(s.Err, err)
 		s.Outputs[i] = seen
+		if s.left(out) {
+			continue
+		}
 		if leaf != nil {
 			leaves = append(leaves, leaf)
 		}
@@ -154,6 +165,7 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 			keys = append(keys, i)
 		}
 	}
+	s.Err = alsoErr(s.Err, s.checkLeft(c))
 	leaf := s.choose(leaves, keys)
 	if !s.Match && s.Err == nil {
 		leaf = o.former(ctx, c, s, leaves, keys)
@@ -259,7 +271,7 @@ func (o *observer) foreign(ctx context.Context, r *Record) error {
 // still has: what it signed is good under a new certificate, too.
 func (o *observer) heir(ctx context.Context, c *spec.Certificate, s *CertState) (*x509.Certificate, error) {
 	out := s.output(c, s.keyOutput)
-	seen, err := o.Store.Read(ctx, out)
+	seen, err := o.read(ctx, out)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", out.Field(), err)
 	}
@@ -283,7 +295,7 @@ func (s *CertState) signedBy(leaf, issuer *x509.Certificate) error {
 // output observes one output and returns the leaf that it holds, if any. ours
 // tells that certsync has written it before.
 func (o *observer) output(ctx context.Context, c *spec.Certificate, out spec.Output, ours bool) (OutputState, *x509.Certificate, error) {
-	seen, err := o.Store.Read(ctx, out)
+	seen, err := o.read(ctx, out)
 	if err != nil {
 		return OutputState{}, nil, fmt.Errorf("%s: %w", out.Field(), err)
 	}
@@ -552,7 +564,7 @@ func hasPath(c *spec.Certificate, path string) bool {
 func (o *observer) orphan(ctx context.Context, f *orphan, targets map[string]bool, inUse map[FileID]bool) {
 	f.foreignSpec = o.foreign(ctx, f.record)
 	for _, rec := range f.record.Outputs {
-		if targets[rec.Path] {
+		if targets[rec.Path] || rec.Object != nil {
 			continue
 		}
 		out := rec.output()
@@ -569,4 +581,5 @@ func (o *observer) orphan(ctx context.Context, f *orphan, targets map[string]boo
 			f.foreign = append(f.foreign, rec.Path)
 		}
 	}
+	o.orphanObjects(ctx, f, targets, inUse)
 }

@@ -218,7 +218,7 @@ func (b Backends) intermediates(ctx context.Context, c *spec.Certificate, s *Cer
 		return nil, nil
 	}
 	o := s.output(c, from)
-	seen, err := b.Store.Read(ctx, o)
+	seen, err := b.Read(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.Field(), err)
 	}

@@ -129,7 +129,8 @@ type Item struct {
 	Altered  []pki.Difference `json:"altered,omitempty"`
 	Warnings []string         `json:"warnings,omitempty"`
 
-	err error // what Error was made from
+	err     error                 // what Error was made from
+	drifted map[*spec.Object]bool // objects whose data is to change
 }
 
 // ItemRequest is a request to a remote issuer.

@@ -39,6 +39,8 @@ type CertState struct {
 	// if it is, or if that certificate is not there.
 	IssuerErr error
 	Record    *Record
+	// Objects are the objects that hold outputs.
+	Objects []ObjectState
 	// Err is what kept the certificate from being observed.
 	Err error
 
@@ -108,7 +110,8 @@ type orphan struct {
 	pending *PendingRequest
 	err     error
 
-	foreignSpec error // the record belongs to another spec, as this tells
+	objects     []removal // those that the outputs are in
+	foreignSpec error     // the record belongs to another spec, as this tells
 }
 
 // output returns the output that Outputs[i] is about.
@@ -133,6 +136,9 @@ func (s *State) digest(sp *spec.Spec) string {
 		fmt.Fprintf(h, "%s\n", c.ID)
 		if st.Err != nil {
 			fmt.Fprintf(h, "error %s\n", st.Err)
+		}
+		for i := range st.Objects {
+			st.Objects[i].digest(h)
 		}
 		for i := range st.Outputs {
 			o := &st.Outputs[i]

@@ -42,8 +42,8 @@ func (o *Object) String() string {
 	return s
 }
 
-// field returns the key under a certificate that states objects of the kind.
-func (k ObjectKind) field() string {
+// Field returns the key under a certificate that states objects of the kind.
+func (k ObjectKind) Field() string {
 	if k == KindConfigMap {
 		return "configMap"
 	}
@@ -169,7 +169,7 @@ func (t *objectTarget) outputs(d *loader, whole value, name string) []Output {
 		}
 		for _, o := range list {
 			if o.DataKey == k.path {
-				d.problems = append(d.problems, Problem{Pos: k.pos, Path: whole.path.String() + "." + t.Kind.field() + "." + string(keystoreForms[i]),
+				d.problems = append(d.problems, Problem{Pos: k.pos, Path: whole.path.String() + "." + t.Kind.Field() + "." + string(keystoreForms[i]),
 					Message: "the key " + strconv.Quote(k.path) + " is that of another output in the Secret"})
 			}
 		}

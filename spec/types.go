@@ -296,7 +296,7 @@ type Output struct {
 // together.
 func (o Output) Field() string {
 	if o.Object != nil {
-		return o.Object.Kind.field() + "/" + o.DataKey
+		return o.Object.Kind.Field() + "/" + o.DataKey
 	}
 	if o.Dir != "" {
 		return "directory/" + o.Path[len(o.Dir)+1:]

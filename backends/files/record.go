@@ -85,7 +85,14 @@ func (s *Store) encodeRecord(r *reconcile.Record) ([]byte, error) {
 	stored.Source = s.relative(r.Source)
 	stored.Outputs = make([]reconcile.RecordedOutput, len(r.Outputs))
 	for i, o := range r.Outputs {
-		o.Path, o.Dir, o.PasswordFile = s.relative(o.Path), s.relative(o.Dir), s.relative(o.PasswordFile)
+		o.PasswordFile = s.relative(o.PasswordFile)
+		if o.Object == nil {
+			o.Path, o.Dir = s.relative(o.Path), s.relative(o.Dir)
+		} else {
+			object := *o.Object
+			object.Kubeconfig = s.relative(object.Kubeconfig)
+			o.Object = &object
+		}
 		stored.Outputs[i] = o
 	}
 	data, err := json.MarshalIndent(&stored, "", "  ")
@@ -130,7 +137,12 @@ func (s *Store) decodeRecord(data []byte) (*reconcile.Record, error) {
 	r.Source = s.absolute(r.Source)
 	for i := range r.Outputs {
 		o := &r.Outputs[i]
-		o.Path, o.Dir, o.PasswordFile = s.absolute(o.Path), s.absolute(o.Dir), s.absolute(o.PasswordFile)
+		o.PasswordFile = s.absolute(o.PasswordFile)
+		if o.Object == nil {
+			o.Path, o.Dir = s.absolute(o.Path), s.absolute(o.Dir)
+		} else {
+			o.Object.Kubeconfig = s.absolute(o.Object.Kubeconfig)
+		}
 	}
 	return &r, nil
 }

@@ -23,17 +23,22 @@ type Issuer struct {
 
 var _ reconcile.Issuer = (*Issuer)(nil)
 
+// Reader reads outputs, as reconcile.Store does.
+type Reader interface {
+	Read(ctx context.Context, o spec.Output) (reconcile.Observation, error)
+}
+
 // Open reads the private key of a CA from the first of its outputs that holds
 // the key of cert. password returns the password that a reference means; it is
 // called only for what is encrypted.
-func Open(ctx context.Context, store reconcile.Store, ca *spec.Certificate, cert *x509.Certificate, password func(*spec.SecretRef) ([]byte, error)) (*Issuer, error) {
+func Open(ctx context.Context, outputs Reader, ca *spec.Certificate, cert *x509.Certificate, password func(*spec.SecretRef) ([]byte, error)) (*Issuer, error) {
 	err := errors.New("the spec has no output for its private key")
 	for _, o := range ca.Outputs {
 		if !o.Form.HoldsKey() {
 			continue
 		}
 		var key *pki.Key
-		if key, err = read(ctx, store, ca, o, password); err != nil {
+		if key, err = read(ctx, outputs, ca, o, password); err != nil {
 			err = fmt.Errorf("read the private key in %s: %w", o.Path, err)
 			continue
 		}
@@ -45,13 +50,13 @@ func Open(ctx context.Context, store reconcile.Store, ca *spec.Certificate, cert
 	return nil, err
 }
 
-func read(ctx context.Context, store reconcile.Store, ca *spec.Certificate, o spec.Output, password func(*spec.SecretRef) ([]byte, error)) (*pki.Key, error) {
-	seen, err := store.Read(ctx, o)
+func read(ctx context.Context, outputs Reader, ca *spec.Certificate, o spec.Output, password func(*spec.SecretRef) ([]byte, error)) (*pki.Key, error) {
+	seen, err := outputs.Read(ctx, o)
 	if err != nil {
 		return nil, err
 	}
 	if !seen.Exists {
-		return nil, errors.New("no such file")
+		return nil, errors.New("it is not there")
 	}
 	key, _, err := reconcile.Backends{Password: password}.ParseKey(ca, o, seen.Data)
 	return key, err

@@ -83,7 +83,7 @@ func (a *app) knownFromSpec(ctx context.Context, k *known, as string, needed boo
 	if err != nil {
 		return err
 	}
-	v := specVerifier{spec: sp, store: store, now: a.now(), issuers: map[string]issuerCert{}}
+	v := specVerifier{spec: sp, outputs: a.backends(store), now: a.now(), issuers: map[string]issuerCert{}}
 	var unread []error
 	for _, is := range sp.Issuers {
 		if is.CA == nil {
@@ -146,7 +146,7 @@ func (v *specVerifier) key(ctx context.Context, c *spec.Certificate) (*pki.Key, 
 		if !o.Form.HoldsKey() {
 			continue
 		}
-		seen, err := v.store.Read(ctx, o)
+		seen, err := v.outputs.Read(ctx, o)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Field(), err)
 		}

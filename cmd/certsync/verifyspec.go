@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/certsync/certsync/backends/files"
 	"github.com/certsync/certsync/cmd/certsync/internal/view"
 	"github.com/certsync/certsync/reconcile"
 	"github.com/certsync/certsync/reconcile/pki"
@@ -33,8 +32,7 @@ func (a *app) verifySpec(ctx context.Context, names []string, json bool) error {
 	if err != nil {
 		return err
 	}
-	v := specVerifier{spec: sp, store: store, now: now, issuers: map[string]issuerCert{},
-		anchors: a.backends(store).Anchors}
+	v := specVerifier{spec: sp, outputs: a.backends(store), now: now, issuers: map[string]issuerCert{}}
 	report := view.VerifyReport{FormatVersion: view.VerifyVersion, Time: now}
 	for i := range p.Items {
 		report.Add(v.verify(ctx, &p.Items[i]))
@@ -56,10 +54,9 @@ func (a *app) verifySpec(ctx context.Context, names []string, json bool) error {
 // specVerifier validates chains from what is on disk.
 type specVerifier struct {
 	spec    *spec.Spec
-	store   *files.Store
+	outputs reconcile.Backends
 	now     time.Time
 	issuers map[string]issuerCert
-	anchors func(context.Context, *spec.Issuer) ([]*x509.Certificate, error) // of remote issuers
 }
 
 // issuerCert is the certificate of an issuer, or why it is not there.
@@ -109,7 +106,7 @@ func (v *specVerifier) validate(ctx context.Context, c *spec.Certificate) ([]*x5
 		if i.Kubernetes.CA == "" && !i.Kubernetes.BuiltIn() {
 			return presented, nil // what it should chain to is not known
 		}
-		if o.Trust, err = v.anchors(ctx, i); err != nil {
+		if o.Trust, err = v.outputs.Anchors(ctx, i); err != nil {
 			return nil, fmt.Errorf("issuer %q: %w", i.Name, err)
 		}
 		return v.chains(c, presented[0], o)
@@ -192,14 +189,14 @@ func (v *specVerifier) presented(ctx context.Context, c *spec.Certificate) ([]*x
 	var leaf *x509.Certificate
 	var rest []*x509.Certificate
 	for _, o := range c.Outputs {
-		if !o.Form.HoldsLeaf() && o.Form != spec.FormChain {
-			continue
+		if !o.Form.HoldsLeaf() && o.Form != spec.FormChain || o.Object != nil && leaf != nil {
+			continue // a cluster is asked for what no file tells; what differs there, the plan tells
 		}
-		seen, err := v.store.Read(ctx, o)
+		seen, err := v.outputs.Read(ctx, o)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", o.Field(), err)
 		}
-		certs, err := reconcile.Backends{Password: files.Secret}.ParseCertificates(o, seen.Data)
+		certs, err := v.outputs.ParseCertificates(o, seen.Data)
 		switch {
 		case !seen.Exists, errors.Is(err, pki.ErrNoCertificate):
 			continue // what is missing, the plan tells

@@ -1,0 +1,279 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/certsync/certsync/spec"
+)
+
+// How files and objects of one certificate change together: the files and the
+// record first, in one commit, then the objects, each in one call. Every single
+// place holds a key and a certificate that match at all times. Whatever happens in
+// between, the record names the new certificate: as long as any place holds it, the
+// next plan finds the others to be drift and writes them from there. If no place
+// does, because the certificate is in objects alone and none was written, the
+// record of the old one comes back; after a kill the old one just is due once more.
+//
+// What is pruned goes the other way: the objects first, and the record, which alone
+// knows of them, last.
+
+// maxObjects bounds how many objects are written at once.
+const maxObjects = 16
+
+// writable returns the outputs that are written when a certificate is issued: all
+// but those that are left to others, unless somebody asked for it.
+func (a *applier) writable(t *task) []spec.Output {
+	st := a.state.Of(t.cert.ID)
+	return slices.DeleteFunc(slices.Clone(t.cert.Outputs), func(o spec.Output) bool {
+		return st.left(o) && !t.item.Has(Requested)
+	})
+}
+
+// inFiles returns the outputs that are files. Only they are archived: what is in a
+// cluster is not copied to this machine.
+func inFiles(outputs []spec.Output) []spec.Output {
+	return slices.DeleteFunc(slices.Clone(outputs), func(o spec.Output) bool { return o.Object != nil })
+}
+
+// part divides what is to be written into files, which stay in the set, and objects.
+func (a *applier) part(t *task, st *CertState) {
+	written := t.set.Write
+	t.set.Write, t.set.Archive = nil, inFiles(t.set.Archive)
+	r := t.set.Record
+	digest := r.SpecDigest
+	for _, f := range written {
+		if f.Output.Object == nil {
+			t.set.Write = append(t.set.Write, f)
+			continue
+		}
+		i := slices.IndexFunc(t.objects, func(c ObjectChange) bool { return c.Object == f.Output.Object })
+		if i < 0 {
+			i = len(t.objects)
+			t.objects = append(t.objects, ObjectChange{Object: f.Output.Object, Data: map[string]Secret{}})
+		}
+		t.objects[i].Data[f.Output.DataKey] = f.Data
+	}
+	contests := map[string]Contest{}
+	if st.Record != nil {
+		maps.Copy(contests, st.Record.Contests)
+	}
+	for i := range t.objects {
+		change := &t.objects[i]
+		o := st.object(change.Object)
+		if digest == "" {
+			digest = st.noteDigest(t.cert, o)
+		}
+		count := t.count(o, st.Record)
+		n := map[string]string{NoteCertificate: t.cert.ID.String(), NoteFingerprint: r.Fingerprint, NoteSpecDigest: digest}
+		if t.cert.Issuer != "" {
+			n[NoteIssuer] = t.cert.Issuer
+		}
+		was := st.Record.contest(change.Object)
+		if t.item.Has(Requested) {
+			was = Contest{}
+		}
+		change.Labels, change.Annotations, _ = o.wantedMeta(n, was)
+		change.Version, change.Force = o.Version, o.Exists && o.mine(st.Record)
+		if contests[change.Object.String()] = count; count == (Contest{}) {
+			delete(contests, change.Object.String())
+		}
+	}
+	r.Contests = nil
+	if len(contests) > 0 {
+		r.Contests = contests
+	}
+	// The answer to a request is fetched again if it is not written everywhere.
+	if len(t.objects) > 0 {
+		t.answers, t.set.Answered = t.set.Answered, false
+	}
+}
+
+// count returns how often an object was contested once it is written.
+func (t *task) count(o *ObjectState, record *Record) Contest {
+	n := record.contest(o.Object)
+	if t.item.Has(Requested) {
+		return Contest{}
+	}
+	switch {
+	case !t.item.Action.Issues() && !t.item.drifted[o.Object]:
+	case o.contestant(t.cert, record) != "" && o.mine(record):
+		n.Data++
+	default:
+		n.Data = 0
+	}
+	if o.metaContested() {
+		n.Meta = min(n.Meta+1, maxRounds)
+	}
+	return n
+}
+
+// metaContested tells whether others have set labels or annotations that the spec
+// wants otherwise.
+func (o *ObjectState) metaContested() bool {
+	differs := func(kind string, want []spec.Label, have map[string]string) bool {
+		return slices.ContainsFunc(want, func(l spec.Label) bool {
+			return o.Others[kind+"/"+l.Name] != "" && have[l.Name] != l.Value
+		})
+	}
+	own := func(names []string) (list []spec.Label) { // whatever others make of them, it is wrong
+		for _, name := range names {
+			list = append(list, spec.Label{Name: name})
+		}
+		return list
+	}
+	return differs("label", o.Object.Labels, o.Labels) || differs("annotation", o.Object.Annotations, o.Annotations) ||
+		differs("annotation", own([]string{NoteCertificate, NoteIssuer, NoteFingerprint, NoteSpecDigest}), o.Annotations) ||
+		differs("label", []spec.Label{{Name: spec.ManagedBy, Value: "certsync"}}, o.Labels)
+}
+
+// removeObjects removes what is pruned in clusters. What cannot be removed stays in
+// the record, and nothing else of the certificate is removed.
+func (a *applier) removeObjects(ctx context.Context, batch []*task) {
+	limited(len(batch), maxObjects, func(i int) {
+		t := batch[i]
+		for _, o := range t.remove {
+			if t.staged == nil {
+				return
+			}
+			if err := a.Objects.RemoveObject(ctx, o.Object, o.UID, o.Version); err != nil {
+				t.result.Err = alsoErr(err, t.staged.Discard())
+				t.staged = nil
+			}
+		}
+	})
+}
+
+// writeObjects writes the objects of what was committed, and then the records that
+// depend on how that went.
+func (a *applier) writeObjects(ctx context.Context, batch []*task) {
+	limited(len(batch), maxObjects, func(i int) {
+		if t := batch[i]; t.result.Err == nil {
+			a.writeObjectsOf(ctx, t)
+		}
+	})
+	var staged []Staged
+	var tasks []*task
+	for _, t := range batch {
+		if t.after == nil {
+			continue
+		}
+		s, err := a.Store.Stage(ctx, *t.after)
+		if err != nil {
+			t.result.Err = alsoErr(t.result.Err, err)
+			continue
+		}
+		staged, tasks = append(staged, s), append(tasks, t)
+	}
+	if len(staged) == 0 {
+		return
+	}
+	for i, err := range a.Store.Commit(ctx, staged) {
+		tasks[i].result.Err = alsoErr(tasks[i].result.Err, err)
+	}
+}
+
+func (a *applier) writeObjectsOf(ctx context.Context, t *task) {
+	failed := map[*spec.Object]bool{}
+	var errs error
+	for _, change := range t.objects {
+		if err := a.Objects.ApplyObject(ctx, change); err != nil {
+			failed[change.Object] = true
+			errs = alsoErr(errs, err)
+		}
+	}
+	t.placed = len(t.set.Write) > 0 || len(failed) < len(t.objects)
+	t.result.Err = errs
+	switch {
+	case errs == nil && t.answers:
+		t.after = &Set{ID: t.set.ID, Record: t.set.Record, Answered: true}
+	case errs != nil:
+		t.after = &Set{ID: t.set.ID, Record: a.recordAfter(t, failed)}
+	}
+	if errs != nil && t.placed {
+		t.result.Err = fmt.Errorf("%w; what else belongs to it is written, and the next apply goes on", errs)
+	}
+}
+
+// recordAfter returns the record of a certificate some of whose objects could not be
+// written: what is said of those is what was said before.
+func (a *applier) recordAfter(t *task, failed map[*spec.Object]bool) *Record {
+	before := a.state.Of(t.cert.ID).Record
+	if !t.placed {
+		return before
+	}
+	r := *t.set.Record
+	r.Contests = maps.Clone(r.Contests)
+	isFailed := func(out RecordedOutput) bool {
+		if out.Object == nil {
+			return false
+		}
+		for o := range failed {
+			if keyOf(o) == keyOf(out.Object.object()) {
+				return true
+			}
+		}
+		return false
+	}
+	r.Outputs = slices.DeleteFunc(slices.Clone(r.Outputs), isFailed)
+	if before != nil {
+		for _, out := range before.Outputs {
+			if isFailed(out) {
+				r.Outputs = append(r.Outputs, out)
+			}
+		}
+	}
+	for o := range failed {
+		delete(r.Contests, o.String())
+		if was := before.contest(o); was != (Contest{}) {
+			if r.Contests == nil {
+				r.Contests = map[string]Contest{}
+			}
+			r.Contests[o.String()] = was
+		}
+	}
+	return &r
+}
+
+// removal is an object that is pruned.
+type removal struct {
+	Object       *spec.Object
+	UID, Version string
+}
+
+// orphanObjects sorts the outputs of an orphan by object: an object goes only if all
+// that is in it is what certsync wrote.
+func (o *observer) orphanObjects(ctx context.Context, f *orphan, targets map[string]bool, inUse map[FileID]bool) {
+	byObject := map[objectKey][]RecordedOutput{}
+	var order []objectKey
+	for _, rec := range f.record.Outputs {
+		if rec.Object == nil || targets[rec.Path] {
+			continue
+		}
+		key := keyOf(rec.Object.object())
+		if byObject[key] == nil {
+			order = append(order, key)
+		}
+		byObject[key] = append(byObject[key], rec)
+	}
+	for _, key := range order {
+		recs := byObject[key]
+		object := recs[0].Object.object()
+		found := o.object(ctx, object)
+		switch {
+		case isGone(found), inUse[FileID{Object: found.UID}]:
+		case found.Err != nil:
+			f.err = found.Err
+			return
+		case found.wholly(f.id, recs):
+			for _, rec := range recs {
+				f.outputs = append(f.outputs, rec.output())
+			}
+			f.objects = append(f.objects, removal{object, found.UID, found.Version})
+		default:
+			f.foreign = append(f.foreign, object.String())
+		}
+	}
+}
