@@ -10,6 +10,8 @@ import (
 	certificates "k8s.io/api/certificates/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/certsync/certsync/spec"
 )
 
 const (
@@ -23,6 +25,7 @@ type call struct {
 	subresource string
 	name        string // of the object
 	signer      string
+	object      *spec.Object // that it is about, if it is not a request
 }
 
 // explain says in words what came of a call that failed. What the apiserver never
@@ -40,6 +43,9 @@ func (c *Cluster) explain(ctx context.Context, k call, err error) error {
 		c.unreachable(err)
 		return err
 	}
+	if err := c.explainObject(k.object, err); err != nil {
+		return err
+	}
 	message := status.Status().Message
 	switch {
 	case apierrors.IsUnauthorized(err):
@@ -47,7 +53,7 @@ func (c *Cluster) explain(ctx context.Context, k call, err error) error {
 			"they may have expired, or belong to another cluster"}
 	case apierrors.IsForbidden(err):
 		return hinted{fmt.Errorf("%s forbids it: %w", c.title, err), k.rule(message)}
-	case apierrors.IsNotFound(err) && !k.absent(err):
+	case apierrors.IsNotFound(err) && !k.absent(err) && k.object == nil:
 		return hinted{fmt.Errorf("%s has no %s/v1: %w", c.title, group, err),
 			"certificates.k8s.io/v1 is there since Kubernetes 1.19; is the address that of an apiserver?"}
 	case apierrors.IsInvalid(err):
@@ -76,6 +82,8 @@ func plain(ctx context.Context, err error) error {
 // rule tells which rule of RBAC is missing, if it is one.
 func (k call) rule(message string) string {
 	switch {
+	case k.object != nil:
+		return k.objectRule(message)
 	case k.subresource == "approval" && strings.Contains(message, "signerName"):
 		return fmt.Sprintf("add to a ClusterRole of this user: {apiGroups: [%s], resources: [signers], resourceNames: [%s], verbs: [approve]}", group, k.signer)
 	case !strings.Contains(message, "cannot "+k.verb):
@@ -91,6 +99,9 @@ func (k call) rule(message string) string {
 // absent tells whether the answer says that the object is not there. A bare 404 says
 // nothing of the kind: it may be that of any web server, or of another API.
 func (k call) absent(err error) bool {
+	if k.object != nil {
+		return k.objectAbsent(err)
+	}
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) || !apierrors.IsNotFound(err) {
 		return false

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/certsync/certsync/backends/files"
+	"github.com/certsync/certsync/backends/kubernetes"
 	"github.com/certsync/certsync/backends/localca"
 	"github.com/certsync/certsync/cmd/certsync/internal/view"
 	"github.com/certsync/certsync/reconcile"
@@ -169,9 +170,9 @@ func (a *app) logger() *slog.Logger {
 
 // backends wires the engine to the store and the issuers.
 func (a *app) backends(store *files.Store) reconcile.Backends {
-	b := reconcile.Backends{Store: store, Password: files.Secret}
+	b := reconcile.Backends{Store: store, Objects: kubernetes.NewObjects(a.clusters.get), Password: files.Secret}
 	b.OpenIssuer = func(ctx context.Context, i *spec.Issuer, ca *x509.Certificate) (reconcile.Issuer, error) {
-		return localca.Open(ctx, store, i.CA, ca, files.Secret)
+		return localca.Open(ctx, b, i.CA, ca, files.Secret)
 	}
 	b.OpenRemote = a.clusters.openRemote
 	b.ClusterCA = a.clusters.ca

@@ -16,7 +16,7 @@ import (
 // clusters opens each cluster of a spec once, and only when it is needed.
 type clusters struct {
 	mu   sync.Mutex
-	open map[string]openCluster // by name; empty for the default
+	open map[spec.Cluster]openCluster // the zero one is the default
 }
 
 type openCluster struct {
@@ -25,19 +25,20 @@ type openCluster struct {
 }
 
 func (c *clusters) get(sc *spec.Cluster) (*kubernetes.Cluster, error) {
-	name := ""
+	// A record may know a cluster that the spec has by another name, or no more.
+	key := spec.Cluster{}
 	if sc != nil {
-		name = sc.Name
+		key = spec.Cluster{Name: sc.Name, Kubeconfig: sc.Kubeconfig, Context: sc.Context}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known, ok := c.open[name]
+	known, ok := c.open[key]
 	if !ok {
 		known.cluster, known.err = kubernetes.Open(sc)
 		if c.open == nil {
-			c.open = make(map[string]openCluster)
+			c.open = make(map[spec.Cluster]openCluster)
 		}
-		c.open[name] = known
+		c.open[key] = known
 	}
 	return known.cluster, known.err
 }
