@@ -13,8 +13,10 @@ import (
 func (d *differ) drift(it *Item, c *spec.Certificate, st *CertState) []Reason {
 	var reasons []Reason
 	dirs := make(map[string]bool)
-	objects := make(map[*spec.Object]bool)
-	it.drifted = make(map[*spec.Object]bool)
+	var objects map[*spec.Object]bool
+	if len(st.Objects) > 0 {
+		objects, it.drifted = make(map[*spec.Object]bool), make(map[*spec.Object]bool)
+	}
 	for i, o := range c.Outputs {
 		if st.left(o) {
 			continue

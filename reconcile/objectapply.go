@@ -2,7 +2,7 @@ package reconcile
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"maps"
 	"slices"
 
@@ -27,6 +27,9 @@ const maxObjects = 16
 // but those that are left to others, unless somebody asked for it.
 func (a *applier) writable(t *task) []spec.Output {
 	st := a.state.Of(t.cert.ID)
+	if len(st.Objects) == 0 {
+		return t.cert.Outputs
+	}
 	return slices.DeleteFunc(slices.Clone(t.cert.Outputs), func(o spec.Output) bool {
 		return st.left(o) && !t.item.Has(Requested)
 	})
@@ -35,11 +38,17 @@ func (a *applier) writable(t *task) []spec.Output {
 // inFiles returns the outputs that are files. Only they are archived: what is in a
 // cluster is not copied to this machine.
 func inFiles(outputs []spec.Output) []spec.Output {
+	if len(objectsOf(outputs)) == 0 {
+		return outputs
+	}
 	return slices.DeleteFunc(slices.Clone(outputs), func(o spec.Output) bool { return o.Object != nil })
 }
 
 // part divides what is to be written into files, which stay in the set, and objects.
 func (a *applier) part(t *task, st *CertState) {
+	if len(st.Objects) == 0 {
+		return
+	}
 	written := t.set.Write
 	t.set.Write, t.set.Archive = nil, inFiles(t.set.Archive)
 	r := t.set.Record
@@ -180,10 +189,13 @@ func (a *applier) writeObjectsOf(ctx context.Context, t *task) {
 	var errs error
 	for _, change := range t.objects {
 		if err := a.Objects.ApplyObject(ctx, change); err != nil {
-			failed[change.Object] = true
+			// What may have been written has to be taken for that: if it is, the
+			// record tells that it is the newer one.
+			failed[change.Object] = !errors.Is(err, ErrUnanswered)
 			errs = alsoErr(errs, err)
 		}
 	}
+	maps.DeleteFunc(failed, func(_ *spec.Object, sure bool) bool { return !sure })
 	t.placed = len(t.set.Write) > 0 || len(failed) < len(t.objects)
 	t.result.Err = errs
 	switch {
@@ -191,9 +203,6 @@ func (a *applier) writeObjectsOf(ctx context.Context, t *task) {
 		t.after = &Set{ID: t.set.ID, Record: t.set.Record, Answered: true}
 	case errs != nil:
 		t.after = &Set{ID: t.set.ID, Record: a.recordAfter(t, failed)}
-	}
-	if errs != nil && t.placed {
-		t.result.Err = fmt.Errorf("%w; what else belongs to it is written, and the next apply goes on", errs)
 	}
 }
 

@@ -25,7 +25,7 @@ type ObjectStore interface {
 	Objects(ctx context.Context, wanted []*spec.Object) []ObservedObject
 
 	// ApplyObject makes one object as the change says, wholly or not at all. After an
-	// error it is as it was; only if the answer did not arrive, it may also be as it
+	// error it is as it was; only if that wraps ErrUnanswered, it may also be as it
 	// was to be. The namespace is not made.
 	ApplyObject(ctx context.Context, change ObjectChange) error
 
@@ -37,6 +37,10 @@ type ObjectStore interface {
 // ErrNamespace is wrapped by the error of an object whose namespace is not there, or
 // is being deleted.
 var ErrNamespace = errors.New("no such namespace")
+
+// ErrUnanswered is wrapped by the error of a call of which it is not known whether it
+// was done.
+var ErrUnanswered = errors.New("no answer")
 
 // ObservedObject is what an ObjectStore found.
 type ObservedObject struct {
@@ -212,6 +216,37 @@ func (o *observer) objectStates(ctx context.Context, c *spec.Certificate, s *Cer
 			st.Left = st.contestant(c, s.Record)
 		}
 		s.Objects = append(s.Objects, st)
+	}
+}
+
+// checkShared fails certificates that have the same object by two names of its
+// cluster: what the spec cannot tell, the UID does.
+func (s *State) checkShared(sp *spec.Spec) {
+	type use struct {
+		cert   *spec.Certificate
+		object *spec.Object
+	}
+	var uses map[string]use
+	for c := range sp.All() {
+		for _, o := range s.certs[c.ID].Objects {
+			if o.UID == "" {
+				continue
+			}
+			if uses == nil {
+				uses = make(map[string]use)
+			}
+			first, twice := uses[o.UID]
+			if !twice {
+				uses[o.UID] = use{c, o.Object}
+				continue
+			}
+			err := fmt.Errorf("%s, an output of %s, and %s, one of %s, are the same object", first.object, first.cert.Title(), o.Object, c.Title())
+			for _, cert := range []*spec.Certificate{first.cert, c} {
+				if st := s.certs[cert.ID]; st.Err == nil {
+					st.Err = err
+				}
+			}
+		}
 	}
 }
 

@@ -69,6 +69,7 @@ func Observe(ctx context.Context, sp *spec.Spec, b Backends) (*State, error) {
 	for i, c := range sp.Certificates {
 		s.certs[c.ID] = leaves[i]
 	}
+	s.checkShared(sp)
 	o.lookups(ctx, sp, s)
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -100,9 +100,31 @@ func (s *Objects) ApplyObject(ctx context.Context, change reconcile.ObjectChange
 	if change.Force {
 		r = r.Param("force", "true")
 	}
-	_, err = c.ask(ctx, call{verb: "patch", object: change.Object}, r)
+	answered := true
+	err = c.do(ctx, call{verb: "patch", object: change.Object}, func(ctx context.Context) error {
+		err := r.Do(ctx).Error()
+		answered = refusedFor(err)
+		return err
+	})
+	if err != nil && !answered {
+		return unanswered{err}
+	}
 	return err
 }
+
+// refusedFor tells whether an error is the apiserver's word that nothing was done.
+func refusedFor(err error) bool {
+	var status apierrors.APIStatus
+	return err == nil || errors.As(err, &status) && status.Status().Code/100 == 4
+}
+
+// unanswered is the error of a call of which it is not known whether it was done.
+type unanswered struct{ error }
+
+func (u unanswered) Unwrap() error { return u.error }
+
+// Is makes it a reconcile.ErrUnanswered.
+func (u unanswered) Is(target error) bool { return target == reconcile.ErrUnanswered }
 
 // RemoveObject implements reconcile.ObjectStore.
 func (s *Objects) RemoveObject(ctx context.Context, o *spec.Object, uid, version string) error {

@@ -56,6 +56,7 @@ type StatusOutput struct {
 	Form      spec.Form `json:"form"`
 	Path      string    `json:"path"`
 	Directory string    `json:"directory,omitempty"`
+	Object    string    `json:"object,omitempty"` // in a cluster
 }
 
 const (
@@ -122,7 +123,11 @@ func Status(sp *spec.Spec, p *reconcile.Plan) StatusReport {
 		}
 		if c := sp.Find(it.ID()); c != nil {
 			for _, o := range c.Outputs {
-				s.Outputs = append(s.Outputs, StatusOutput{Form: o.Form, Path: o.Path, Directory: o.Dir})
+				out := StatusOutput{Form: o.Form, Path: o.Path, Directory: o.Dir}
+				if o.Object != nil {
+					out.Object = o.Object.String()
+				}
+				s.Outputs = append(s.Outputs, out)
 			}
 		}
 		r.Counts[s.State]++
@@ -219,7 +224,9 @@ func outputs(c *ReportedCertStatus, all bool, dir string) string {
 	var paths []string
 	for _, o := range c.Outputs {
 		path := o.Path
-		if o.Directory != "" {
+		if o.Object != "" {
+			path = o.Object
+		} else if o.Directory != "" {
 			path = o.Directory
 		}
 		if rel, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(rel) {
