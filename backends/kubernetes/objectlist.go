@@ -129,6 +129,8 @@ func (f *finder) listIn(ctx context.Context, namespace string, indices []int) (b
 	switch {
 	case apierrors.IsForbidden(err):
 		return false, nil
+	case apierrors.IsResourceExpired(err): // it took too long; what is missing is got
+		return true, nil
 	case err != nil:
 		return false, err
 	}
@@ -143,7 +145,10 @@ func (f *finder) listIn(ctx context.Context, namespace string, indices []int) (b
 			there[name] = true
 		}
 	})
-	if err != nil {
+	switch {
+	case apierrors.IsResourceExpired(err):
+		return true, nil
+	case err != nil:
 		return true, err
 	}
 	for _, i := range left {

@@ -68,6 +68,7 @@ func testCreate(t *testing.T, l *lab) {
 	w.wants("certificates.web", reconcile.ActionCreate, "no certificate yet")
 	w.applyOK(reconcile.Options{})
 	cert := w.pair("web-tls")
+	w.serves("web-tls", "web.test.svc")
 	s := w.get("web-tls")
 	digest := w.spec().Certificates[0].Digest()
 	for name, want := range map[string]string{
@@ -514,9 +515,13 @@ certificates:
 		w.must(t, "POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/"+w.namespace+"/roles", "application/json", fmt.Sprintf(
 			`{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "clerk"}, "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": [%s]}]}`, verbs))
 	}
-	w.must(t, "POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/"+w.namespace+"/rolebindings", "application/json",
-		`{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "clerk"},
-		"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "clerk"}, "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "clerk"}]}`)
+	bind := func() {
+		t.Helper()
+		w.must(t, "POST", "/apis/rbac.authorization.k8s.io/v1/namespaces/"+w.namespace+"/rolebindings", "application/json",
+			`{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "clerk"},
+			"roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "clerk"}, "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "clerk"}]}`)
+	}
+	bind()
 	settle := func(check func() bool) {
 		t.Helper()
 		for end := time.Now().Add(10 * time.Second); !check(); time.Sleep(100 * time.Millisecond) {
@@ -543,6 +548,17 @@ certificates:
 	if results["certificates.files"].Err != nil {
 		t.Errorf("the others are held up: %v", results["certificates.files"].Err)
 	}
+
+	// Who may not list gets what there is one by one.
+	many := l.newWorld(t, rootCA+"certificates: {\"web-${each.key}\": {forEach: [a, b, c, d, e], secret: {cluster: lab, namespace: NS, name: \"${certificate.name}\"}}}\n")
+	many.applyOK(reconcile.Options{})
+	was := w.namespace
+	w.namespace = many.namespace
+	bind()
+	grant(`"get"`)
+	many.kubeconfig = w.kubeconfig
+	settle(func() bool { return many.plan(reconcile.Options{}).Counts.Unchanged == 6 })
+	w.namespace = was
 
 	grant(`"get"`)
 	settle(func() bool { return hints(w.apply(reconcile.Options{})["certificates.web"].Err, "patch") })
@@ -655,7 +671,7 @@ func testBroken(t *testing.T, l *lab) {
 
 // testMany shows that what is as it should be costs few calls, however much it is.
 func testMany(t *testing.T, l *lab) {
-	const n = 500
+	const n = 520 // more than a page
 	w := l.newWorld(t, rootCA+fmt.Sprintf(`certificates:
   web-${each.key}:
     forEach: [%s]
@@ -666,6 +682,9 @@ func testMany(t *testing.T, l *lab) {
 	calls := l.counted()
 	if len(calls) > n+10 {
 		t.Errorf("%d calls to make %d Secrets", len(calls), n)
+	}
+	if l.most > 16 || l.most < 2 {
+		t.Errorf("%d Secrets were written at once", l.most)
 	}
 	w.converged()
 	calls = l.counted()
@@ -687,6 +706,17 @@ func testMany(t *testing.T, l *lab) {
 	}
 	if calls = l.counted(); len(calls) > 8 {
 		t.Errorf("%d calls: %v", len(calls), calls)
+	}
+	// A list whose second page comes too late.
+	l.failing(func(r *http.Request) verdict {
+		if r.URL.Query().Get("continue") != "" {
+			return expired
+		}
+		return pass
+	})
+	defer l.failing(nil)
+	if again := w.plan(reconcile.Options{}); again.Counts != p.Counts {
+		t.Errorf("%+v, then %+v", p.Counts, again.Counts)
 	}
 }
 
@@ -880,6 +910,16 @@ func testUnreachable(t *testing.T, l *lab) {
 	results := w.apply(reconcile.Options{})
 	if results["certificates.web"].Err == nil || results["certificates.files"].Err != nil {
 		t.Errorf("results %v", results)
+	}
+	w.same(w.filePair("web.crt", "web.key"), cert)
+
+	// It is there, but does not know who asks.
+	w.write("stranger.conf", strings.NewReplacer(l.proxy.URL, l.plane.URL,
+		"cluster: {server", fmt.Sprintf("cluster: {certificate-authority: %q, server", filepath.Join(l.plane.Dir, "pki", "ca.crt"))).Replace(string(text)))
+	w.kubeconfig = w.path("stranger.conf")
+	it := w.wants("certificates.web", reconcile.ActionNone, "does not accept the credentials")
+	if it.Hint == "" {
+		t.Error("no hint")
 	}
 	w.same(w.filePair("web.crt", "web.key"), cert)
 	w.kubeconfig = other

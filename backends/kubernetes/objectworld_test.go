@@ -41,6 +41,7 @@ type lab struct {
 	namespaces atomic.Int64
 	mu         sync.Mutex
 	calls      []string // METHOD PATH?QUERY
+	open, most int      // patches under way, and the most that ever were
 	// fail, if set, answers a call before the apiserver sees it, or with dropped
 	// after that.
 	fail func(r *http.Request) verdict
@@ -53,6 +54,7 @@ const (
 	pass    verdict = iota
 	refused         // the connection breaks, the apiserver sees nothing
 	dropped         // the apiserver does it, the answer gets lost
+	expired         // as the apiserver answers when a list took too long
 )
 
 func newLab(t *testing.T) *lab {
@@ -73,12 +75,26 @@ func newLab(t *testing.T) *lab {
 		l.mu.Lock()
 		l.calls = append(l.calls, r.Method+" "+r.URL.RequestURI())
 		fail := l.fail
+		if r.Method == http.MethodPatch {
+			l.open++
+			l.most = max(l.most, l.open)
+			defer func() {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				l.open--
+			}()
+		}
 		l.mu.Unlock()
 		what := pass
 		if fail != nil {
 			what = fail(r)
 		}
 		switch what {
+		case expired:
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusGone)
+			fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "message": "too old", "code": 410}`)
+			return
 		case refused:
 			panic(http.ErrAbortHandler)
 		case dropped:
@@ -464,4 +480,29 @@ func (w *objectWorld) quietly(f func()) {
 	if n := w.issued.Load() - before; n > 0 {
 		w.t.Fatalf("%d certificates were issued", n)
 	}
+}
+
+// serves fails the test unless a server with what is in the Secret is trusted by a
+// client with the CA in it, as those are to whom the Secret is mounted.
+func (w *objectWorld) serves(name, host string) {
+	w.t.Helper()
+	s := w.get(name)
+	pair, err := tls.X509KeyPair(s.Data["tls.crt"], s.Data["tls.key"])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	clock := func() time.Time { return w.now }
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, Time: clock, MinVersion: tls.VersionTLS12}
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.Data["ca.crt"])
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: host, Time: clock, MinVersion: tls.VersionTLS12}}}
+	defer client.CloseIdleConnections()
+	answer, err := client.Get(server.URL)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	answer.Body.Close()
 }
