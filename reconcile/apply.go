@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/certsync/certsync/reconcile/pki"
@@ -62,7 +63,8 @@ type ApplyOptions struct {
 // must hold the lock on the store.
 func Apply(ctx context.Context, sp *spec.Spec, s *State, p *Plan, b Backends, o ApplyOptions) []Result {
 	a := &applier{Backends: b, spec: sp, state: s, options: o,
-		authorities: make(map[string]*authority, len(sp.Issuers)), opener: newOpener(b), remotes: remoteIssuers(sp)}
+		authorities: make(map[string]*authority, len(sp.Issuers)), opener: newOpener(b), remotes: remoteIssuers(sp),
+		slots: make(chan struct{}, maxObjects)}
 	stages := a.stages(p)
 	if err := a.announce(ctx); err != nil {
 		for _, t := range a.tasks {
@@ -95,6 +97,9 @@ type applier struct {
 	authorities map[string]*authority
 	opener      *opener
 	remotes     map[string]*spec.Issuer // by name
+	committing  sync.Mutex              // held while the store commits
+	telling     sync.Mutex              // held while tasks end
+	slots       chan struct{}           // for calls to clusters
 	// failed tells that a stage was not done in full. The last one, which
 	// prunes, is for those only whose certificates are all where they should be.
 	failed bool
@@ -183,14 +188,15 @@ func (a *applier) announce(ctx context.Context) error {
 
 // stage carries out tasks that do not depend on each other: prepared in
 // parallel, committed in batches. While one batch is being made durable, which is
-// waiting for the disk, the next one is prepared.
+// waiting for the disk, or written to a cluster, the next one is prepared.
 func (a *applier) stage(ctx context.Context, tasks []*task) {
 	tasks, remote := a.split(tasks)
 	defer a.remoteStage(ctx, remote)
 	committed := make(chan struct{})
 	close(committed)
+	var writing sync.WaitGroup
 	for len(tasks) > 0 {
-		n := min(batchSize, len(tasks))
+		n := a.batch(tasks)
 		batch := tasks[:n]
 		tasks = tasks[n:]
 		if batch[0].item.Kind == spec.KindIssuer {
@@ -203,10 +209,16 @@ func (a *applier) stage(ctx context.Context, tasks []*task) {
 		committed = done
 		go func() {
 			defer close(done)
-			a.commit(ctx, batch)
+			a.commitFiles(ctx, batch)
+			if batch[0].item.Kind == spec.KindIssuer {
+				a.commitObjects(ctx, batch)
+				return
+			}
+			writing.Go(func() { a.commitObjects(ctx, batch) })
 		}()
 	}
 	<-committed
+	writing.Wait()
 }
 
 // prepare brings one task to where it only has to be committed.
@@ -245,29 +257,36 @@ func (a *applier) prepare(ctx context.Context, t *task) {
 
 // commit publishes what was prepared, and notes what became of each task.
 func (a *applier) commit(ctx context.Context, batch []*task) {
+	a.commitFiles(ctx, batch)
+	a.commitObjects(ctx, batch)
+}
+
+// commitFiles publishes the files and records of what was prepared.
+func (a *applier) commitFiles(ctx context.Context, batch []*task) {
 	ctx = context.WithoutCancel(ctx) // a commit is never left half-way for an interrupt
+	a.removeObjects(ctx, batch)
 	var staged []Staged
-	var tasks, withObjects, removing []*task
-	for _, t := range batch {
-		if t.staged != nil && len(t.remove) > 0 {
-			removing = append(removing, t)
-		}
-		if t.staged != nil && len(t.objects) > 0 {
-			withObjects = append(withObjects, t)
-		}
-	}
-	a.removeObjects(ctx, removing)
+	var tasks []*task
 	for _, t := range batch {
 		if t.staged != nil {
 			staged, tasks = append(staged, t.staged), append(tasks, t)
 		}
 	}
-	if len(staged) > 0 {
-		for i, err := range a.Store.Commit(ctx, staged) {
-			tasks[i].result.Err = err
-		}
+	if len(staged) == 0 {
+		return
 	}
-	a.writeObjects(ctx, withObjects)
+	a.committing.Lock()
+	defer a.committing.Unlock()
+	for i, err := range a.Store.Commit(ctx, staged) {
+		tasks[i].result.Err = err
+	}
+}
+
+// commitObjects publishes what of a batch is in clusters, and ends its tasks.
+func (a *applier) commitObjects(ctx context.Context, batch []*task) {
+	a.writeObjects(context.WithoutCancel(ctx), batch)
+	a.telling.Lock()
+	defer a.telling.Unlock()
 	for _, t := range batch {
 		if t.result.Err != nil && !t.placed {
 			t.issued = nil

@@ -187,7 +187,7 @@ func (d *differ) material(c *spec.Certificate, st *CertState) ([]Reason, error) 
 	malformed := func(key bool) *Reason {
 		for i, o := range c.Outputs {
 			if m := st.Outputs[i].Malformed; m != "" && (o.Form.HoldsKey() == key || o.Form.HoldsKey() && o.Form.HoldsLeaf()) && o.Form != spec.FormCA && o.Form != spec.FormChain && o.Form != spec.FormKubeconfigPaths {
-				return &Reason{Code: Malformed, Message: fmt.Sprintf("%s %s is malformed: %s", o.Field(), o.Path, m), action: ActionReplace}
+				return &Reason{Code: Malformed, Message: fmt.Sprintf("%s is malformed: %s", place(o), m), action: ActionReplace}
 			}
 		}
 		return nil

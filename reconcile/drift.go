@@ -33,7 +33,7 @@ func (d *differ) drift(it *Item, c *spec.Certificate, st *CertState) []Reason {
 		default:
 			it.Outputs = append(it.Outputs, o.Path)
 		}
-		reasons = append(reasons, Reason{Code: OutputDrift, Message: fmt.Sprintf("%s %s %s", o.Field(), o.Path, message), action: ActionRepair})
+		reasons = append(reasons, Reason{Code: OutputDrift, Message: place(o) + " " + message, action: ActionRepair})
 	}
 	for i := range st.Objects {
 		o := &st.Objects[i]
@@ -42,7 +42,7 @@ func (d *differ) drift(it *Item, c *spec.Certificate, st *CertState) []Reason {
 		}
 		if message := d.objectDrift(it, c, st, o); message != "" {
 			objects[o.Object] = true
-			reasons = append(reasons, Reason{Code: OutputDrift, Message: fmt.Sprintf("%s %s %s", o.Object.Kind.Field(), o.Object, message), action: ActionRepair})
+			reasons = append(reasons, Reason{Code: OutputDrift, Message: fmt.Sprintf("%s %s", o.Object, message), action: ActionRepair})
 		}
 	}
 	// The files of a directory set, and what is in an object, change together.
@@ -52,6 +52,15 @@ func (d *differ) drift(it *Item, c *spec.Certificate, st *CertState) []Reason {
 		}
 	}
 	return reasons
+}
+
+// place names an output in a message: by its field and path, or by the path alone of
+// what is in a cluster, which says it all.
+func place(o spec.Output) string {
+	if o.Object != nil {
+		return o.Path
+	}
+	return o.Field() + " " + o.Path
 }
 
 // outputDrift says what is wrong with one output; nothing if it is as it should be.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/certsync/certsync/spec"
 )
@@ -20,8 +21,38 @@ import (
 // What is pruned goes the other way: the objects first, and the record, which alone
 // knows of them, last.
 
-// maxObjects bounds how many objects are written at once.
-const maxObjects = 16
+// maxObjects bounds how many objects are written at once. objectBatch is how many
+// certificates with objects are committed together: writing them begins sooner the
+// fewer they are, and what their files cost is hidden behind that.
+const (
+	maxObjects  = 16
+	objectBatch = 64
+)
+
+// batch returns how many of the tasks make the next batch.
+func (a *applier) batch(tasks []*task) int {
+	n, objects := 0, 0
+	for n < len(tasks) && n < batchSize && objects < objectBatch {
+		if st := a.state.Of(tasks[n].item.ID()); st != nil && len(st.Objects) > 0 {
+			objects++
+		}
+		n++
+	}
+	return n
+}
+
+// each calls f for the tasks, within the bound on calls to clusters.
+func (a *applier) each(tasks []*task, f func(*task)) {
+	var wg sync.WaitGroup
+	for _, t := range tasks {
+		a.slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-a.slots }()
+			f(t)
+		})
+	}
+	wg.Wait()
+}
 
 // writable returns the outputs that are written when a certificate is issued: all
 // but those that are left to others, unless somebody asked for it.
@@ -141,15 +172,18 @@ func (o *ObjectState) metaContested() bool {
 // removeObjects removes what is pruned in clusters. What cannot be removed stays in
 // the record, and nothing else of the certificate is removed.
 func (a *applier) removeObjects(ctx context.Context, batch []*task) {
-	limited(len(batch), maxObjects, func(i int) {
-		t := batch[i]
+	var removing []*task
+	for _, t := range batch {
+		if t.staged != nil && len(t.remove) > 0 {
+			removing = append(removing, t)
+		}
+	}
+	a.each(removing, func(t *task) {
 		for _, o := range t.remove {
-			if t.staged == nil {
-				return
-			}
 			if err := a.Objects.RemoveObject(ctx, o.Object, o.UID, o.Version); err != nil {
 				t.result.Err = alsoErr(err, t.staged.Discard())
 				t.staged = nil
+				return
 			}
 		}
 	})
@@ -158,14 +192,16 @@ func (a *applier) removeObjects(ctx context.Context, batch []*task) {
 // writeObjects writes the objects of what was committed, and then the records that
 // depend on how that went.
 func (a *applier) writeObjects(ctx context.Context, batch []*task) {
-	limited(len(batch), maxObjects, func(i int) {
-		if t := batch[i]; t.result.Err == nil {
-			a.writeObjectsOf(ctx, t)
+	var writing []*task
+	for _, t := range batch {
+		if t.staged != nil && t.result.Err == nil && len(t.objects) > 0 {
+			writing = append(writing, t)
 		}
-	})
+	}
+	a.each(writing, func(t *task) { a.writeObjectsOf(ctx, t) })
 	var staged []Staged
 	var tasks []*task
-	for _, t := range batch {
+	for _, t := range writing {
 		if t.after == nil {
 			continue
 		}
@@ -179,6 +215,8 @@ func (a *applier) writeObjects(ctx context.Context, batch []*task) {
 	if len(staged) == 0 {
 		return
 	}
+	a.committing.Lock()
+	defer a.committing.Unlock()
 	for i, err := range a.Store.Commit(ctx, staged) {
 		tasks[i].result.Err = alsoErr(tasks[i].result.Err, err)
 	}

@@ -96,7 +96,9 @@ func (s *Objects) ApplyObject(ctx context.Context, change reconcile.ObjectChange
 	if err != nil {
 		return fmt.Errorf("%s: %w", change.Object, err)
 	}
-	r := c.client.Patch(types.ApplyPatchType).AbsPath(pathOf(change.Object)).Param("fieldManager", fieldManager).Body(body)
+	// The fields are known to be right: the apiserver need not parse it all twice.
+	r := c.client.Patch(types.ApplyPatchType).AbsPath(pathOf(change.Object)).Param("fieldManager", fieldManager).
+		Param("fieldValidation", "Ignore").Body(body)
 	if change.Force {
 		r = r.Param("force", "true")
 	}
@@ -167,9 +169,17 @@ func (c *Cluster) namespace(ctx context.Context, name string) error {
 }
 
 func (c *Cluster) noNamespace(name, what string) error {
-	return hinted{fmt.Errorf("%s: namespace %q %s: %w", c.title, name, what, reconcile.ErrNamespace),
+	return hinted{namespaceError(fmt.Sprintf("%s: namespace %q %s", c.title, name, what)),
 		"certsync makes no namespaces: " + c.kubectl + " create namespace " + name}
 }
+
+// namespaceError is a reconcile.ErrNamespace with a message of its own.
+type namespaceError string
+
+func (e namespaceError) Error() string { return string(e) }
+
+// Is makes it a reconcile.ErrNamespace.
+func (e namespaceError) Is(target error) bool { return target == reconcile.ErrNamespace }
 
 // explainObject says in words what came of a call about an object, where that is
 // something else than for any call; nil if it is not.

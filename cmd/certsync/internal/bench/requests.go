@@ -67,5 +67,5 @@ certificates:
 	}
 	fmt.Printf("\n%d certificates of a Kubernetes cluster\n", requested)
 	b.atMost("apply", apply, "plain loop of the same calls", floor, requestsBudget)
-	return nil
+	return b.benchSecrets(c.Kubeconfig("admin"))
 }

@@ -6,6 +6,9 @@
 //	floor plan SPEC      parses SPEC, and compares each certificate with its key
 //	floor requests KUBECONFIG DIR N
 //	                     has a cluster sign N certificates into DIR
+//	floor namespace KUBECONFIG NAMESPACE
+//	floor create-secrets KUBECONFIG NAMESPACE N
+//	floor get-secrets KUBECONFIG NAMESPACE N
 package main
 
 import (
@@ -49,6 +52,17 @@ func run(args []string) error {
 			return err
 		}
 		return requests(args[1], args[2], n)
+	case len(args) == 3 && args[0] == "namespace":
+		return makeNamespace(args[1], args[2])
+	case len(args) == 4 && (args[0] == "create-secrets" || args[0] == "get-secrets"):
+		n, err := strconv.Atoi(args[3])
+		if err != nil {
+			return err
+		}
+		if args[0] == "create-secrets" {
+			return createSecrets(args[1], args[2], n)
+		}
+		return getSecrets(args[1], args[2], n)
 	}
 	return errors.New("usage: floor apply DIR N, floor plan SPEC, or floor requests KUBECONFIG DIR N")
 }
