@@ -493,18 +493,15 @@ func testNamespaces(t *testing.T, l *lab) {
 
 // testForbidden takes one right after the other away.
 func testForbidden(t *testing.T, l *lab) {
-	users := `apiVersion: certsync/v1
+	users := fmt.Sprintf(`apiVersion: certsync/v1
 certificates:
-  clerk: {profile: client, commonName: clerk, files: {certificate: pki/clerk.crt, privateKey: pki/clerk.key}}
-`
+  clerk: {profile: client, commonName: clerk, kubeconfig: {path: clerk.conf, server: %q, ca: pki/ca.crt}}
+`, l.plane.URL)
 	if err := os.WriteFile(filepath.Join(l.plane.Dir, "clerk.yaml"), []byte(users), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := l.plane.Certsync(t.Context(), "apply", "--yes"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
-	}
-	if err := l.plane.WriteKubeconfig("clerk", "clerk"); err != nil {
-		t.Fatal(err)
 	}
 	w := l.newWorld(t, secretAndFiles+`  files: {files: {certificate: f.crt, privateKey: f.key}}
 `)
