@@ -366,8 +366,10 @@ func (a *applier) fill(ctx context.Context, t *task, st *CertState, req pki.Requ
 	t.set.Record.IssuedAt = req.Now.UTC().Truncate(time.Second)
 	t.set.Record.Duration = c.Duration.String()
 	t.set.Record.Altered = t.result.Altered
-	t.set.Answered = st.remote != nil && st.remote.pending != nil
 	a.part(t, st)
+	if st.remote != nil && st.remote.pending != nil {
+		a.answers(t)
+	}
 	return nil
 }
 

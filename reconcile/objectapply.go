@@ -125,10 +125,13 @@ func (a *applier) part(t *task, st *CertState) {
 	if len(contests) > 0 {
 		r.Contests = contests
 	}
-	// The answer to a request is fetched again if it is not written everywhere.
-	if len(t.objects) > 0 {
-		t.answers, t.set.Answered = t.set.Answered, false
-	}
+}
+
+// answers notes that the set is the answer to the pending request, which goes with
+// it: at once, or when all objects are written. Until then it can be fetched again.
+func (a *applier) answers(t *task) {
+	t.answers = len(t.objects) > 0
+	t.set.Answered = !t.answers
 }
 
 // count returns how often an object was contested once it is written.

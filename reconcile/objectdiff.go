@@ -69,8 +69,8 @@ func (d *differ) checkObjects(it *Item, c *spec.Certificate, st *CertState, requ
 		}
 		kind := strings.ToLower(string(o.Object.Kind))
 		remove := fmt.Sprintf("delete the %s, which is then made anew, or state another name", o.Object.Kind)
-		if o.Object.Kind == spec.KindSecret && o.Type != SecretType {
-			it.refuse(fmt.Errorf("%s is of the type %s, want %s: the type of a Secret cannot change", o.Object, o.Type, SecretType), remove)
+		if o.Object.Kind == spec.KindSecret && o.Type != TypeTLS {
+			it.refuse(fmt.Errorf("%s is of the type %s, want %s: the type of a Secret cannot change", o.Object, o.Type, TypeTLS), remove)
 			return
 		}
 		if o.Left != "" && !requested {

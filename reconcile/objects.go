@@ -89,8 +89,8 @@ type ObjectState struct {
 	Left string
 }
 
-// SecretType is the type of the Secrets that hold outputs.
-const SecretType = "kubernetes.io/tls"
+// TypeTLS is the type of the Secrets that hold outputs.
+const TypeTLS = "kubernetes.io/tls"
 
 // The annotations of an object that tell what is in it.
 const (

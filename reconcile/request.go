@@ -381,7 +381,7 @@ func (a *applier) accept(ctx context.Context, t *task, i *spec.Issuer, req pki.R
 		return err
 	}
 	t.set.Record.Remote = recordedRemote(i, name, m.Chain[1:])
-	t.set.Answered = true
+	a.answers(t)
 	return nil
 }
 

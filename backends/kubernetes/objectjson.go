@@ -126,7 +126,7 @@ func applied(change reconcile.ObjectChange) appliedObject {
 		}
 	}
 	if o.Kind == spec.KindSecret {
-		a.Type = reconcile.SecretType
+		a.Type = reconcile.TypeTLS
 	}
 	return a
 }

@@ -157,7 +157,7 @@ func (c *Cluster) namespace(ctx context.Context, name string) error {
 	case errors.As(err, &status) && apierrors.IsNotFound(err):
 		return c.noNamespace(name, "does not exist")
 	default:
-		return nil //nolint:nilerr // who may not look at namespaces goes without
+		return nil // who may not look at namespaces goes without
 	}
 	var found struct {
 		Status struct{ Phase core.NamespacePhase }

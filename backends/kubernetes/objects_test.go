@@ -2,6 +2,7 @@ package kubernetes_test
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -55,6 +56,7 @@ func TestObjects(t *testing.T) {
 		{"many Secrets", testMany},
 		{"a CA in a Secret and a ConfigMap", testCA},
 		{"keystores in a Secret", testKeystores},
+		{"a signer of the cluster", testRemote},
 		{"prune", testPrune},
 		{"what has moved", testMoved},
 		{"a cluster that is not there", testUnreachable},
@@ -586,22 +588,11 @@ certificates:
 }
 
 func hintOf(err error) string {
-	for ; err != nil; err = unwrap(err) {
-		if h, ok := err.(interface{ Hint() string }); ok {
-			return h.Hint()
-		}
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		return h.Hint()
 	}
 	return ""
-}
-
-func unwrap(err error) error {
-	switch u := err.(type) {
-	case interface{ Unwrap() error }:
-		return u.Unwrap()
-	case interface{ Unwrap() []error }:
-		return u.Unwrap()[0]
-	}
-	return nil
 }
 
 // testBroken ends an apply at each of its calls, before the apiserver sees it and
@@ -795,6 +786,52 @@ func testKeystores(t *testing.T, l *lab) {
 		t.Errorf("prune: %s", describe(p))
 	}
 	w.same(w.pair("web-tls"), cert)
+}
+
+// testRemote has a signer of the cluster sign for Secrets. Its answer is not lost,
+// nor asked for again, if the Secrets cannot be written.
+func testRemote(t *testing.T, l *lab) {
+	w := l.newWorld(t, fmt.Sprintf(`issuers:
+  users: {kubernetes: {cluster: lab, signerName: kubernetes.io/kube-apiserver-client, approve: true, ca: %q}}
+certificates:
+  jane:
+    issuer: users
+    commonName: jane
+    usages: [digital signature, client auth]
+    secret: [{cluster: lab, namespace: NS, name: jane-a}, {cluster: lab, namespace: NS, name: jane-b}]
+`, filepath.Join(l.plane.Dir, "pki", "ca.crt")))
+	requests := func() (n int) {
+		for _, call := range l.counted() {
+			if strings.HasPrefix(call, "POST /apis/certificates.k8s.io/v1/certificatesigningrequests") {
+				n++
+			}
+		}
+		return n
+	}
+	l.counted()
+	for _, path := range []string{"jane-", "jane-b"} { // neither, then one of them
+		l.failing(func(r *http.Request) verdict {
+			if r.Method == http.MethodPatch && strings.Contains(r.URL.Path, path) {
+				return refused
+			}
+			return pass
+		})
+		if w.apply(reconcile.Options{})["certificates.jane"].Err == nil {
+			t.Fatal("no error")
+		}
+	}
+	cert := w.pair("jane-a")
+	l.failing(nil)
+	w.applyOK(reconcile.Options{})
+	w.converged()
+	w.same(w.pair("jane-a"), cert)
+	w.same(w.pair("jane-b"), cert)
+	if n := requests(); n != 1 {
+		t.Errorf("%d requests were sent", n)
+	}
+	if cert.Subject.CommonName != "jane" {
+		t.Errorf("subject %s", cert.Subject)
+	}
 }
 
 func testPrune(t *testing.T, l *lab) {

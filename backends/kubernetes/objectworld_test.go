@@ -255,7 +255,22 @@ func (w *objectWorld) backends() (reconcile.Backends, *files.Store) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	b := reconcile.Backends{Store: store, Objects: kubernetes.NewObjects(opener()), Password: files.Secret}
+	open := opener()
+	b := reconcile.Backends{Store: store, Objects: kubernetes.NewObjects(open), Password: files.Secret}
+	b.OpenRemote = func(_ context.Context, i *spec.Issuer) (reconcile.Remote, error) {
+		c, err := open(i.Kubernetes.Cluster)
+		if err != nil {
+			return nil, err
+		}
+		return kubernetes.NewIssuer(c, i.Kubernetes), nil
+	}
+	b.Anchors = func(_ context.Context, i *spec.Issuer) ([]*x509.Certificate, error) {
+		text, err := os.ReadFile(i.Kubernetes.CA)
+		if err != nil {
+			return nil, err
+		}
+		return pki.ParseCertificates(text)
+	}
 	b.OpenIssuer = func(ctx context.Context, i *spec.Issuer, ca *x509.Certificate) (reconcile.Issuer, error) {
 		next, err := localca.Open(ctx, b, i.CA, ca, files.Secret)
 		return counting{next, w}, err
@@ -433,7 +448,7 @@ func (w *objectWorld) create(name, manager, kind string, data map[string][]byte)
 func (w *objectWorld) pair(name string) *x509.Certificate {
 	w.t.Helper()
 	s := w.get(name)
-	if s.Type != reconcile.SecretType {
+	if s.Type != reconcile.TypeTLS {
 		w.t.Fatalf("%s is of the type %s", name, s.Type)
 	}
 	pair, err := tls.X509KeyPair(s.Data["tls.crt"], s.Data["tls.key"])

@@ -52,7 +52,7 @@ func createSecrets(kubeconfig, namespace string, n int) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	if err := apply(dir, 1); err != nil {
 		return err
 	}
