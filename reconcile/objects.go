@@ -69,7 +69,8 @@ type ObjectChange struct {
 	Data                map[string]Secret
 	Labels, Annotations map[string]string
 	// Version is that of the object which the change is for. If it has another one
-	// by now, that is an error. Empty: the object is not there.
+	// by now, that is an error; if it is gone, it is made anew. Empty: the object
+	// was not there.
 	Version string
 	// Force takes fields from whoever writes them, too. Without it, that somebody
 	// else wants another value is an error.

@@ -1,6 +1,7 @@
 package kubernetes_test
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/certsync/certsync/reconcile"
+	"github.com/certsync/certsync/spec"
 )
 
 const rootCA = `issuers:
@@ -54,6 +56,9 @@ func TestObjects(t *testing.T) {
 		{"rights are missing", testForbidden},
 		{"calls break off", testBroken},
 		{"many Secrets", testMany},
+		{"many namespaces", testNamespaceLists},
+		{"a plan made before a change", testStale},
+		{"what is read is of one generation", testGenerations},
 		{"a CA in a Secret and a ConfigMap", testCA},
 		{"keystores in a Secret", testKeystores},
 		{"a signer of the cluster", testRemote},
@@ -714,6 +719,124 @@ func numbers(n int) string {
 		fmt.Fprintf(&s, "%d, ", i)
 	}
 	return s.String()
+}
+
+// testNamespaceLists has one Secret in each of many namespaces: all are listed at
+// once, by who may do that.
+func testNamespaceLists(t *testing.T, l *lab) {
+	w := l.newWorld(t, "")
+	names := []string{w.namespace}
+	for range 7 {
+		names = append(names, l.newWorld(t, "").namespace)
+	}
+	w.write("certsync.yaml", rootCA+fmt.Sprintf(`certificates:
+  web-${each.key}: {forEach: [%s], secret: {cluster: lab, namespace: "${each.key}", name: web-tls}}
+`, strings.Join(names, ", ")))
+	w.applyOK(reconcile.Options{})
+	l.counted()
+	w.converged()
+	if calls := l.counted(); len(calls) != 1 || !strings.HasPrefix(calls[0], "GET /api/v1/secrets?") {
+		t.Errorf("calls %v", calls)
+	}
+	l.failing(func(r *http.Request) verdict {
+		if r.URL.Path == "/api/v1/secrets" {
+			return forbidden
+		}
+		return pass
+	})
+	defer l.failing(nil)
+	w.converged()
+	if calls := l.counted(); len(calls) != 1+len(names) {
+		t.Errorf("calls %v", calls)
+	}
+}
+
+// testStale applies a plan after what it was made for has changed.
+func testStale(t *testing.T, l *lab) {
+	for name, change := range map[string]func(w *objectWorld){
+		"edited":  func(w *objectWorld) { w.patch("web-tls", "kubectl-edit", meta("labels", map[string]any{"more": "x"})) },
+		"deleted": func(w *objectWorld) { w.must(t, "DELETE", w.secretPath("web-tls"), "", "") },
+		"made anew": func(w *objectWorld) {
+			s := w.get("web-tls")
+			w.must(t, "DELETE", w.secretPath("web-tls"), "", "")
+			w.create("web-tls", "kubectl-create", s.Type, s.Data)
+		},
+	} {
+		w := l.newWorld(t, secretAndFiles)
+		w.applyOK(reconcile.Options{})
+		w.patch("web-tls", "kubectl-edit", map[string]any{"data": map[string]any{"ca.crt": nil}})
+		b, store := w.backends()
+		release, err := store.Lock("test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sp := w.spec()
+		observe := func() *reconcile.State {
+			state, err := reconcile.Observe(t.Context(), sp, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return state
+		}
+		state := observe()
+		p, err := reconcile.Diff(sp, state, reconcile.Options{}, w.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Seal(sp, state)
+		if _, err := reconcile.Recheck(p, sp, observe()); err != nil {
+			t.Errorf("%s: before: %v", name, err)
+		}
+		change(w)
+		if _, err := reconcile.Recheck(p, sp, observe()); !errors.Is(err, reconcile.ErrStale) {
+			t.Errorf("%s: a saved plan: %v", name, err)
+		}
+		results := reconcile.Apply(t.Context(), sp, state, p, b, reconcile.ApplyOptions{Now: func() time.Time { return w.now }})
+		switch err := results[0].Err; {
+		case name == "deleted" && err == nil: // it is made anew, as the next plan would have it
+		case err == nil || !strings.Contains(err.Error(), "web-tls has changed since the plan was made"):
+			t.Errorf("%s: error %v", name, err)
+		}
+		if err := release(); err != nil {
+			t.Fatal(err)
+		}
+		w.applyOK(reconcile.Options{})
+		w.converged()
+		w.same(w.pair("web-tls"), w.filePair("web.crt", "web.key"))
+	}
+}
+
+// testGenerations reads a Secret while its generations change: key and certificate
+// always match.
+func testGenerations(t *testing.T, l *lab) {
+	w := l.newWorld(t, twoSecrets)
+	w.applyOK(reconcile.Options{})
+	generations := []secret{w.get("web-a")}
+	w.applyOK(reconcile.Options{Replace: []string{"web"}})
+	generations = append(generations, w.get("web-a"))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 200 {
+			w.patch("web-a", "rival", map[string]any{"data": generations[i%2].Data})
+		}
+	}()
+	b, _ := w.backends()
+	object := w.spec().Certificates[0].Outputs[0].Object
+	for n := 0; ; n++ {
+		found := b.Objects.Objects(t.Context(), []*spec.Object{object})[0]
+		if found.Err != nil {
+			t.Fatal(found.Err)
+		}
+		if _, err := tls.X509KeyPair(found.Data["tls.crt"], found.Data["tls.key"]); err != nil {
+			t.Fatalf("at %d: %v", n, err)
+		}
+		select {
+		case <-done:
+			return
+		default:
+		}
+	}
 }
 
 // testCA has CAs whose keys are in Secrets, and their certificates in ConfigMaps.

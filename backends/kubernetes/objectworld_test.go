@@ -51,10 +51,11 @@ type lab struct {
 type verdict int
 
 const (
-	pass    verdict = iota
-	refused         // the connection breaks, the apiserver sees nothing
-	dropped         // the apiserver does it, the answer gets lost
-	expired         // as the apiserver answers when a list took too long
+	pass      verdict = iota
+	refused           // the connection breaks, the apiserver sees nothing
+	dropped           // the apiserver does it, the answer gets lost
+	expired           // as the apiserver answers when a list took too long
+	forbidden         // and who may not do it
 )
 
 func newLab(t *testing.T) *lab {
@@ -90,10 +91,14 @@ func newLab(t *testing.T) *lab {
 			what = fail(r)
 		}
 		switch what {
-		case expired:
+		case expired, forbidden:
+			code, reason := http.StatusGone, "Expired"
+			if what == forbidden {
+				code, reason = http.StatusForbidden, "Forbidden"
+			}
 			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusGone)
-			fmt.Fprint(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Expired", "message": "too old", "code": 410}`)
+			w.WriteHeader(code)
+			fmt.Fprintf(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": %q, "message": "as the test wants it", "code": %d}`, reason, code)
 			return
 		case refused:
 			panic(http.ErrAbortHandler)
