@@ -735,8 +735,10 @@ func testNamespaceLists(t *testing.T, l *lab) {
 	w.applyOK(reconcile.Options{})
 	l.counted()
 	w.converged()
-	if calls := l.counted(); len(calls) != 1 || !strings.HasPrefix(calls[0], "GET /api/v1/secrets?") {
-		t.Errorf("calls %v", calls)
+	for _, call := range l.counted() { // a page each: there are those of other tests
+		if !strings.HasPrefix(call, "GET /api/v1/secrets?") {
+			t.Errorf("call %s", call)
+		}
 	}
 	l.failing(func(r *http.Request) verdict {
 		if r.URL.Path == "/api/v1/secrets" {
