@@ -33,7 +33,7 @@ func main() {
 	flag.StringVar(&b.dir, "dir", "bin/bench", "directory to work in, on a disk")
 	flag.StringVar(&b.quickstart, "quickstart", "examples/quickstart/certsync.yaml", "the quickstart's spec")
 	flag.BoolVar(&b.quick, "quick", false, "fewer runs, and no 100,000 certificates")
-	flag.BoolVar(&b.cluster, "cluster", false, "what a Kubernetes cluster signs, and nothing else")
+	flag.BoolVar(&b.cluster, "cluster", false, "what needs a Kubernetes cluster, and nothing else")
 	flag.Parse()
 	if err := b.run(); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
