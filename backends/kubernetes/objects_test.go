@@ -872,6 +872,28 @@ certificates:
 	if w.pair("web-tls").Equal(cert) {
 		t.Error("it was not renewed")
 	}
+	// A CA that is in one of its places signs, and gets to the others later.
+	other := l.newWorld(t, `issuers:
+  root: {ca: {commonName: root, files: {certificate: ca.crt, privateKey: ca.key}, configMap: {cluster: lab, namespace: NS, name: root-ca}}}
+certificates:
+  web: {issuer: root, profile: server, dnsNames: [a.test.svc], secret: {cluster: lab, namespace: NS, name: web-tls}}
+`)
+	l.failing(func(r *http.Request) verdict {
+		if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/configmaps/root-ca") {
+			return forbidden
+		}
+		return pass
+	})
+	results := other.apply(reconcile.Options{})
+	l.failing(nil)
+	if results["issuers.root"].Err == nil || results["certificates.web"].Err != nil {
+		t.Errorf("results %v", results)
+	}
+	other.pair("web-tls")
+	other.wants("issuers.root", reconcile.ActionRepair, "configmap/root-ca#ca.crt is missing")
+	other.quietly(func() { other.applyOK(reconcile.Options{}) })
+	other.converged()
+
 	// The key of a CA is never made anew by itself.
 	w.patch("root-ca", "kubectl-edit", map[string]any{"data": map[string]any{"tls.key": ""}})
 	w.wants("issuers.root", reconcile.ActionNone, "the CA's private key is unusable")
