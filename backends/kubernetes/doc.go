@@ -1,5 +1,6 @@
-// Package kubernetes asks the signers of a Kubernetes cluster for certificates: it
-// is the reconcile.Remote for certificates.k8s.io/v1.
+// Package kubernetes asks the signers of a Kubernetes cluster for certificates, and
+// keeps certificates in its Secrets and ConfigMaps: it is the reconcile.Remote for
+// certificates.k8s.io/v1, and the reconcile.ObjectStore.
 //
 // # What it promises
 //
@@ -10,9 +11,12 @@
 // that cannot be read. Every call ends in a bounded time, and an error says what the
 // cluster is asked for and, where rights are missing, which.
 //
+// A Secret or ConfigMap changes in one call, from the very version that was observed.
+// Fields of others stay as they are.
+//
 // # What it does not do
 //
-// It sees no private key. It does not check what a signer answers; reconcile does.
+// An issuer sees no private key; what the store writes is in no error. It does not check what a signer answers; reconcile does.
 // It approves only what it was told to: its own requests, or one that a person
 // names.
 //
