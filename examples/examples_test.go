@@ -110,11 +110,13 @@ func TestEveryExample(t *testing.T) {
 }
 
 // needsCluster tells whether an example issues nothing by itself.
-func needsCluster(spec string) bool { return filepath.Dir(spec) == "kubernetes-csr" }
+func needsCluster(spec string) bool {
+	return slices.Contains([]string{"kubernetes-csr", "kubernetes-secrets"}, filepath.Dir(spec))
+}
 
 func TestEveryExampleHasATest(t *testing.T) {
 	tested := map[string]bool{"quickstart": true, "mtls-services": true, "kubernetes-pki": true,
-		"kubernetes-csr": true, "nginx": true, "haproxy": true, "postgres": true, "redis": true, "keystores": true}
+		"kubernetes-csr": true, "kubernetes-secrets": true, "nginx": true, "haproxy": true, "postgres": true, "redis": true, "keystores": true}
 	entries, err := os.ReadDir(".")
 	if err != nil {
 		t.Fatal(err)
