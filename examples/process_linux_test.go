@@ -66,10 +66,22 @@ func (p *process) stop(t *testing.T, end syscall.Signal) {
 	case <-time.After(30 * time.Second):
 		t.Errorf("%s does not end", p.cmd.Path)
 	}
-	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
+	if !p.alone() {
+		err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 		t.Errorf("%s left processes behind: %v", p.cmd.Path, err)
 		<-p.done
 	}
+}
+
+// alone tells whether nothing is left of the server's process group. What it told to
+// end, as haproxy does with the workers of before a reload, may take a moment to.
+func (p *process) alone() bool {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if errors.Is(syscall.Kill(-p.cmd.Process.Pid, 0), syscall.ESRCH) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *process) ended() bool {
