@@ -153,27 +153,22 @@ func (r *jksReader) uint(size uint64) uint64 {
 
 func (r *jksReader) text() string { return javaText(r.bytes(r.uint(2))) }
 
-func (r *jksReader) cert(version uint64) *x509.Certificate {
+// cert returns a certificate in DER.
+func (r *jksReader) cert(version uint64) []byte {
 	if version >= jksVersion {
 		if kind := r.text(); r.err == nil && kind != jksX509 && kind != "X509" {
 			r.err = unsupported("a certificate of type %q is not supported", kind)
 		}
 	}
-	der := r.bytes(r.uint(4))
-	if r.err != nil {
-		return nil
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		r.err = fmt.Errorf("malformed certificate: %w", err)
-	}
-	return cert
+	return r.bytes(r.uint(4))
 }
 
-type protectedKey struct {
+// jksEntry is an entry as it is in the file: a key with its chain, or, without
+// a key, one certificate.
+type jksEntry struct {
 	alias string
-	data  []byte
-	chain []*x509.Certificate
+	key   []byte
+	certs [][]byte
 }
 
 func parseJKS(data []byte, password func() ([]byte, error)) (*Keystore, error) {
@@ -188,25 +183,24 @@ func parseJKS(data []byte, password func() ([]byte, error)) (*Keystore, error) {
 	if r.err == nil && version != 1 && version != jksVersion {
 		return nil, unsupported("a Java keystore of version %d is not supported", version)
 	}
-	store := &Keystore{Form: spec.FormJKS}
-	var keys []protectedKey
+	var entries []jksEntry
 	for n := r.uint(4); n > 0 && r.err == nil; n-- {
-		tag, alias := r.uint(4), r.text()
+		tag, e := r.uint(4), jksEntry{alias: r.text()}
 		r.bytes(8) // the date
 		switch tag {
 		case jksKeyEntry:
-			key := protectedKey{alias: alias, data: r.bytes(r.uint(4))}
+			e.key = r.bytes(r.uint(4))
 			for n := r.uint(4); n > 0 && r.err == nil; n-- {
-				key.chain = append(key.chain, r.cert(version))
+				e.certs = append(e.certs, r.cert(version))
 			}
-			keys = append(keys, key)
 		case jksCertEntry:
-			store.Trusted = append(store.Trusted, KeystoreCert{alias, r.cert(version)})
+			e.certs = [][]byte{r.cert(version)}
 		default:
 			if r.err == nil {
 				r.err = fmt.Errorf("malformed Java keystore: an entry of type %d", tag)
 			}
 		}
+		entries = append(entries, e)
 	}
 	body := data[:len(data)-len(r.data)]
 	digest := r.bytes(sha1.Size)
@@ -214,7 +208,7 @@ func parseJKS(data []byte, password func() ([]byte, error)) (*Keystore, error) {
 	case r.err != nil:
 		return nil, r.err
 	case len(r.data) > 0:
-		return nil, errors.New("malformed Java keystore: trailing data")
+		return nil, unsupported("a Java keystore with trailing data is not supported")
 	}
 	secret, err := keystorePassword(password)
 	if err != nil {
@@ -224,18 +218,39 @@ func parseJKS(data []byte, password func() ([]byte, error)) (*Keystore, error) {
 	if want := jksDigest(utf16, body); subtle.ConstantTimeCompare(digest, want[:]) != 1 {
 		return nil, errKeystorePassword
 	}
-	for _, k := range keys {
-		der, err := unprotectJava(k.data, utf16)
-		if err != nil {
-			return nil, err
+	store := &Keystore{Form: spec.FormJKS}
+	for _, e := range entries {
+		if err := store.addJava(e, utf16); err != nil {
+			// The digest is right: this is what somebody has written.
+			return nil, intact(err)
 		}
-		key, err := keystoreKey(der)
-		if err != nil {
-			return nil, err
-		}
-		store.Keys = append(store.Keys, KeystoreKey{k.alias, key, k.chain})
 	}
 	return store, nil
+}
+
+func (k *Keystore) addJava(e jksEntry, password []byte) error {
+	var chain []*x509.Certificate
+	for _, der := range e.certs {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return fmt.Errorf("certificate of %q: %w", e.alias, err)
+		}
+		chain = append(chain, cert)
+	}
+	if e.key == nil {
+		k.Trusted = append(k.Trusted, KeystoreCert{e.alias, chain[0]})
+		return nil
+	}
+	der, err := unprotectJava(e.key, password)
+	if err != nil {
+		return err
+	}
+	key, err := keystoreKey(der)
+	if err != nil {
+		return err
+	}
+	k.Keys = append(k.Keys, KeystoreKey{e.alias, key, chain})
+	return nil
 }
 
 // javaStream is the key stream of Java's key protector: chained digests.

@@ -157,6 +157,15 @@ func parseKeystore(form spec.Form, data []byte, password func() ([]byte, error),
 	return parsePKCS12(data, password, iterationLimit)
 }
 
+// intact makes of an error about what was written so, and is not understood, one
+// that is ErrUnsupported: it may hold a key.
+func intact(err error) error {
+	if errors.Is(err, ErrPassword) || errors.Is(err, ErrUnsupported) {
+		return err
+	}
+	return unsupported("%w", err)
+}
+
 var errKeystorePassword = fmt.Errorf("wrong %w, or the keystore is damaged", ErrPassword)
 
 // keystorePassword asks for the password.

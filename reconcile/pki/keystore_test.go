@@ -3,6 +3,7 @@ package pki
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"strings"
@@ -167,6 +168,42 @@ func TestKeystoreDamaged(t *testing.T) {
 	}
 	if _, err := ParseKeystore(spec.FormJKS, encodeKeystore(t, spec.FormPKCS12, m, KeystoreOptions{"a", spec.ProfileLegacyDES, nil}), nil); err == nil || !strings.Contains(err.Error(), "pkcs12") {
 		t.Errorf("PKCS#12 for JKS: %v", err)
+	}
+}
+
+// TestKeystoreNotUnderstood shows keystores that somebody has written so: they are
+// not malformed, as their keys may be good.
+func TestKeystoreNotUnderstood(t *testing.T) {
+	m := keystoreMaterial(t, spec.ECDSA, 256)
+	strange := m
+	strange.Chain = Chain{m.Chain[0], {Raw: []byte{0x30, 0x00}}} // a certificate that crypto/x509 refuses
+	options := KeystoreOptions{"a", spec.ProfileModern2023, []byte("changeit")}
+	good := encodeKeystore(t, spec.FormPKCS12, m, options)
+	var file p12File
+	var safe []byte
+	if err := errors.Join(unmarshal(good, &file), unmarshal(file.AuthSafe.Content.Bytes, &safe)); err != nil {
+		t.Fatal(err)
+	}
+	w := &p12Writer{}
+	half := len(safe) / 2
+	file.AuthSafe.Content = explicit(w.marshal(asn1.RawValue{Tag: asn1.TagOctetString, IsCompound: true,
+		Bytes: append(w.marshal(safe[:half]), w.marshal(safe[half:])...)}))
+	inBER := w.marshal(file)
+	for _, c := range []struct {
+		name string
+		form spec.Form
+		data []byte
+	}{
+		{"an octet string in parts, which is BER", spec.FormPKCS12, inBER},
+		{"a length in more bytes than it needs", spec.FormPKCS12, append([]byte{0x30, 0x84, 0, 0}, good[2:]...)},
+		{"trailing data", spec.FormPKCS12, append(bytes.Clone(good), '\n')},
+		{"a strange certificate", spec.FormPKCS12, encodeKeystore(t, spec.FormPKCS12, strange, options)},
+		{"a strange certificate", spec.FormJKS, encodeKeystore(t, spec.FormJKS, strange, options)},
+		{"trailing data", spec.FormJKS, append(encodeKeystore(t, spec.FormJKS, m, options), '\n')},
+	} {
+		if _, err := ParseKeystore(c.form, c.data, secret("changeit")); !errors.Is(err, ErrUnsupported) {
+			t.Errorf("%s: %s: %v", c.form, c.name, err)
+		}
 	}
 }
 

@@ -82,7 +82,7 @@ func (r *p12Reader) rc2Content(c *p12Content, algorithm pkix.AlgorithmIdentifier
 	}
 	switch {
 	case w.err != nil:
-		return p12Malformed(w.err)
+		return w.err
 	case errors.Is(err, gopkcs12.ErrDecryption):
 		return errKeystorePassword
 	case err != nil:

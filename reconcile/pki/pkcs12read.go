@@ -12,14 +12,49 @@ import (
 	"github.com/certsync/certsync/spec"
 )
 
-// parsePKCS12 reads a PKCS#12 file.
+// parsePKCS12 reads a PKCS#12 file. One that is whole, and not understood, may be
+// in BER, or hold what this program does not know: it is not malformed.
 func parsePKCS12(data []byte, password func() ([]byte, error), iterationLimit int) (*Keystore, error) {
+	switch {
+	case !isPKCS12(data):
+		return nil, errors.New("malformed PKCS#12: it does not start as one")
+	case !isWhole(data):
+		return nil, errors.New("malformed PKCS#12: it is cut off")
+	}
+	store, err := readPKCS12(data, password, iterationLimit)
+	if err != nil {
+		return nil, intact(err)
+	}
+	return store, nil
+}
+
+// isWhole tells whether a sequence in DER or BER is there to its end.
+func isWhole(data []byte) bool {
+	if len(data) < 2 || data[0] != 0x30 {
+		return false
+	}
+	n, rest := uint64(data[1]), data[2:]
+	switch {
+	case n == 0x80: // of indefinite length: zeros end it
+		return bytes.HasSuffix(rest, []byte{0, 0})
+	case n > 0x80:
+		size := int(n & 0x7f)
+		if size > 8 || size > len(rest) {
+			return false
+		}
+		n = 0
+		for _, b := range rest[:size] {
+			n = n<<8 | uint64(b)
+		}
+		rest = rest[size:]
+	}
+	return n <= uint64(len(rest))
+}
+
+func readPKCS12(data []byte, password func() ([]byte, error), iterationLimit int) (*Keystore, error) {
 	var file p12File
 	if err := unmarshal(data, &file); err != nil {
-		if isPKCS12(data) && data[1] == 0x80 {
-			return nil, unsupported("PKCS#12 in BER is not supported: convert it with openssl pkcs12")
-		}
-		return nil, p12Malformed(err)
+		return nil, errNotDER
 	}
 	if file.Version != 3 || !file.AuthSafe.Type.Equal(oidData) {
 		return nil, unsupported("PKCS#12 of version %d and content %v is not supported", file.Version, file.AuthSafe.Type)
@@ -27,7 +62,7 @@ func parsePKCS12(data []byte, password func() ([]byte, error), iterationLimit in
 	r := &p12Reader{iterationLimit: iterationLimit, ask: password}
 	var safe []byte
 	if err := unmarshal(file.AuthSafe.Content.Bytes, &safe); err != nil {
-		return nil, p12Malformed(err)
+		return nil, errNotDER
 	}
 	if file.MAC.Digest.Algorithm.Algorithm != nil {
 		if err := r.verify(&file.MAC, safe); err != nil {
@@ -36,7 +71,7 @@ func parsePKCS12(data []byte, password func() ([]byte, error), iterationLimit in
 	}
 	var contents []p12Content
 	if err := unmarshal(safe, &contents); err != nil {
-		return nil, p12Malformed(err)
+		return nil, errNotDER
 	}
 	for i := range contents {
 		if err := r.content(&contents[i]); err != nil {
@@ -48,7 +83,8 @@ func parsePKCS12(data []byte, password func() ([]byte, error), iterationLimit in
 	return store, nil
 }
 
-func p12Malformed(err error) error { return fmt.Errorf("malformed PKCS#12: %w", err) }
+// errNotDER stands for what encoding/asn1 says, which helps nobody.
+var errNotDER = unsupported("PKCS#12 that is in BER or damaged is not supported: openssl pkcs12 may convert it")
 
 // p12Reader gathers what the bags hold.
 type p12Reader struct {
@@ -163,7 +199,7 @@ func (r *p12Reader) content(c *p12Content) error {
 		err = unmarshal(data, &bags)
 	}
 	if err != nil {
-		return p12Malformed(err)
+		return errNotDER
 	}
 	for i := range bags {
 		if err := r.bag(&bags[i], algorithm); err != nil {
@@ -179,7 +215,7 @@ func (r *p12Reader) bag(b *p12Bag, algorithm asn1.ObjectIdentifier) error {
 	case b.ID.Equal(oidCertBag):
 		var bag p12CertBag
 		if err := unmarshal(b.Value.Bytes, &bag); err != nil {
-			return p12Malformed(err)
+			return errNotDER
 		}
 		if !bag.ID.Equal(oidX509Certificate) {
 			return unsupported("a certificate of type %v is not supported", bag.ID)
@@ -196,7 +232,7 @@ func (r *p12Reader) bag(b *p12Bag, algorithm asn1.ObjectIdentifier) error {
 			var enc encryptedKey
 			err := unmarshal(der, &enc)
 			if err != nil {
-				return p12Malformed(err)
+				return errNotDER
 			}
 			algorithm = enc.Algorithm.Algorithm
 			if der, err = r.decrypt(enc); err != nil {
