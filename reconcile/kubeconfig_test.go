@@ -137,6 +137,26 @@ func TestKubeconfigTakenApart(t *testing.T) {
 	}
 }
 
+// TestKubeconfigInPlace makes a kubeconfig of files in PEM, at the same path, and
+// the other way round.
+func TestKubeconfigInPlace(t *testing.T) {
+	const line, combined = `kubeconfig: {path: jane.conf, server: "https://10.0.0.1:6443"}`, `files: {combined: jane.conf}`
+	w := kubeconfigWorld(t, kubeconfigSpec)
+	issued := w.issued.Load()
+	for _, c := range [][2]string{{line, combined}, {combined, line}} {
+		w.edit(c[0], c[1])
+		if it := item(t, w.plan(reconcile.Options{}), "certificates.jane"); it.Action != reconcile.ActionRepair {
+			t.Errorf("%s: %s %+v", c[1], it.Action, it.Reasons)
+		}
+		w.applyOK(reconcile.Options{})
+		w.wantEmpty()
+	}
+	w.wantKubeconfig("jane.conf", "ca.crt")
+	if w.issued.Load() != issued {
+		t.Error("something was issued")
+	}
+}
+
 // TestKubeconfigAlone names one client: what it needs is issued with it, the CA of
 // its server too.
 func TestKubeconfigAlone(t *testing.T) {

@@ -240,15 +240,15 @@ func (o *observer) former(ctx context.Context, c *spec.Certificate, s *CertState
 }
 
 // readAs tells whether the certificate has an output at the path of one that was
-// recorded, and whether it is read in the same way: a keystore that has another form
-// now, or its password elsewhere, is still as it was written.
+// recorded, and whether it is read in the same way: a file that has another form
+// now, or a keystore its password elsewhere, is still as it was written.
 func readAs(c *spec.Certificate, former spec.Output) bool {
 	for _, o := range c.Outputs {
 		if o.Path != former.Path {
 			continue
 		}
 		if !o.Form.IsKeystore() || !former.Form.IsKeystore() {
-			return o.Form.IsKeystore() == former.Form.IsKeystore()
+			return o.Form.IsKeystore() == former.Form.IsKeystore() && o.Form.IsKubeconfig() == former.Form.IsKubeconfig()
 		}
 		now, then := o.Keystore.Password, former.Keystore.Password
 		return o.Form == former.Form && (now == then || now != nil && then != nil && *now == *then)
