@@ -170,12 +170,12 @@ func kubeconfigState(k *pki.Kubeconfig, user *pki.KubeUser, out spec.Output) *Ku
 
 // serverCA notes what is in the file that a kubeconfig takes for the CA of its
 // server. That of an issuer is known without it.
-func (o *observer) serverCA(ctx context.Context, out spec.Output, s *OutputState) error {
+func (o *observer) serverCA(out spec.Output, s *OutputState) error {
 	k := out.Kubeconfig
 	if out.Form != spec.FormKubeconfig || k == nil || k.CA == "" || k.CAIssuer != "" {
 		return nil
 	}
-	certs, err := readServerCA(ctx, o.Store, k.CA)
+	certs, err := o.readServerCA(k.CA)
 	if err != nil {
 		return fmt.Errorf("%s: %w", out.Field(), err)
 	}
@@ -185,15 +185,12 @@ func (o *observer) serverCA(ctx context.Context, out spec.Output, s *OutputState
 	return nil
 }
 
-func readServerCA(ctx context.Context, store Store, path string) ([]*x509.Certificate, error) {
-	seen, err := store.Read(ctx, spec.Output{Path: path})
+func (b Backends) readServerCA(path string) ([]*x509.Certificate, error) {
+	data, err := b.Input(path)
 	if err != nil {
 		return nil, fmt.Errorf("the server's CA: %w", err)
 	}
-	if !seen.Exists {
-		return nil, fmt.Errorf("the server's CA: read %s: no such file", path)
-	}
-	certs, err := pki.ParseCertificates(seen.Data)
+	certs, err := pki.ParseCertificates(data)
 	if err != nil {
 		return nil, fmt.Errorf("the server's CA: read %s: %w", path, err)
 	}
@@ -328,7 +325,7 @@ func (a *applier) encodeKubeconfig(ctx context.Context, c *spec.Certificate, o s
 		ca = []*x509.Certificate{up.cert}
 	default:
 		var err error
-		if ca, err = readServerCA(ctx, a.Store, k.CA); err != nil {
+		if ca, err = a.readServerCA(k.CA); err != nil {
 			return nil, err
 		}
 	}

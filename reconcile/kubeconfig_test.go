@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -154,6 +155,39 @@ func TestKubeconfigInPlace(t *testing.T) {
 	w.wantKubeconfig("jane.conf", "ca.crt")
 	if w.issued.Load() != issued {
 		t.Error("something was issued")
+	}
+}
+
+// TestKubeconfigServerCAByLink takes the CA of the server from links: of a mounted
+// Secret, of a directory set of the spec, and to one.
+func TestKubeconfigServerCAByLink(t *testing.T) {
+	w := kubeconfigWorld(t, kubeconfigSpec)
+	w.edit("ca: servers.crt", "ca: secret/ca.crt")
+	w.remove("secret")
+	if err := errors.Join(os.MkdirAll(w.path("secret/..1"), 0o755), os.Symlink("..1", w.path("secret/..data")),
+		os.Symlink("..data/ca.crt", w.path("secret/ca.crt")), os.Symlink("set/ca.crt", w.path("link.crt"))); err != nil {
+		t.Fatal(err)
+	}
+	w.write("secret/..1/ca.crt", string(w.read("middle.crt")))
+	w.applyOK(reconcile.Options{})
+	w.wantEmpty()
+	w.wantKubeconfig("joe.conf", "middle.crt")
+
+	w.edit("files: {combined: node.pem}", "directory: set")
+	for _, ca := range []string{"set/ca.crt", "link.crt"} {
+		w.edit("ca: secret/ca.crt", "ca: "+ca)
+		for _, duration := range []string{"9y", "8y"} { // the directory is there only the second time
+			w.applyOK(reconcile.Options{})
+			w.wantEmpty()
+			w.wantKubeconfig("joe.conf", "ca.crt")
+			w.edit("commonName: root,", "commonName: root, duration: "+duration+",")
+			if it := item(t, w.plan(reconcile.Options{}), "certificates.joe"); it.Action != reconcile.ActionRepair {
+				t.Errorf("%s: %s %q", ca, it.Action, it.Error)
+			}
+			w.applyOK(reconcile.Options{})
+			w.edit("commonName: root, duration: "+duration+",", "commonName: root,")
+		}
+		w.edit("ca: "+ca, "ca: secret/ca.crt")
 	}
 }
 

@@ -33,6 +33,8 @@ type Backends struct {
 	ClusterCA func(ctx context.Context, i *spec.Issuer) ([]*x509.Certificate, error)
 	// Password returns the password that a reference means.
 	Password func(ref *spec.SecretRef) ([]byte, error)
+	// Input returns what is in a file that the spec names and that is no output.
+	Input func(path string) ([]byte, error)
 }
 
 // Observe reads everything that the spec is about: outputs, records, and what
@@ -301,7 +303,7 @@ func (o *observer) output(ctx context.Context, c *spec.Certificate, out spec.Out
 		return OutputState{}, nil, fmt.Errorf("%s: %w", out.Field(), err)
 	}
 	s := OutputState{Exists: seen.Exists, Drift: seen.Drift, file: seen.File}
-	if err := o.serverCA(ctx, out, &s); err != nil {
+	if err := o.serverCA(out, &s); err != nil {
 		return s, nil, err
 	}
 	if !seen.Exists {

@@ -109,6 +109,7 @@ func (w *world) backends() reconcile.Backends {
 	return reconcile.Backends{
 		Store:    store,
 		Password: files.Secret,
+		Input:    files.Input,
 		OpenIssuer: func(ctx context.Context, i *spec.Issuer, ca *x509.Certificate) (reconcile.Issuer, error) {
 			next, err := localca.Open(ctx, store, i.CA, ca, nil)
 			if err != nil {

@@ -271,16 +271,21 @@ func (t *targets) checkServerCA(c claim) {
 	name := filepath.Join(t.directory(filepath.Dir(k.CA)).resolved, filepath.Base(k.CA))
 	of, ok := t.claims[name]
 	if !ok {
-		if resolved, err := filepath.EvalSymlinks(name); err == nil {
-			name = resolved
-			of, ok = t.claims[name]
-		}
+		of, ok = t.claims[filepath.Dir(name)]
 	}
 	if !ok {
-		of, ok = t.claims[filepath.Dir(name)]
-		if !ok || !of.isSet() {
+		resolved, err := filepath.EvalSymlinks(name)
+		if err != nil || resolved == name {
 			return
 		}
+		name = resolved
+		// The files of a directory set are links into a directory inside it.
+		if of, ok = t.claims[name]; !ok {
+			of, ok = t.containing(filepath.Dir(name))
+		}
+	}
+	if !ok || t.claims[name] != of && !of.isSet() {
+		return // outside, or below what is no set
 	}
 	if of.cert != nil {
 		switch form := of.cert.Outputs[of.output].Form; {

@@ -170,7 +170,7 @@ func (a *app) logger() *slog.Logger {
 
 // backends wires the engine to the store and the issuers.
 func (a *app) backends(store *files.Store) reconcile.Backends {
-	b := reconcile.Backends{Store: store, Objects: kubernetes.NewObjects(a.clusters.get), Password: files.Secret}
+	b := reconcile.Backends{Store: store, Objects: kubernetes.NewObjects(a.clusters.get), Password: files.Secret, Input: files.Input}
 	b.OpenIssuer = func(ctx context.Context, i *spec.Issuer, ca *x509.Certificate) (reconcile.Issuer, error) {
 		return localca.Open(ctx, b, i.CA, ca, files.Secret)
 	}
