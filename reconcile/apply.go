@@ -573,8 +573,8 @@ func (a *applier) checkPasswords(c *spec.Certificate) error {
 }
 
 // record returns the certificate's record as it is after the files are written.
-// Outputs that an earlier spec had stay in it until they are pruned. The files of
-// a certificate that was adopted, not issued, are not ours to prune.
+// Outputs that an earlier spec had stay in it until they are pruned. The files that
+// a certificate had when it was adopted, not issued, are not ours to prune.
 func (a *applier) record(c *spec.Certificate, st *CertState, written []File, ours bool) *Record {
 	r := Record{FormatVersion: RecordVersion, Kind: c.Kind, Name: c.Name}
 	if st.Leaf != nil {
@@ -584,6 +584,10 @@ func (a *applier) record(c *spec.Certificate, st *CertState, written []File, our
 		r = *st.Record
 	}
 	r.Outputs = make([]RecordedOutput, 0, len(c.Outputs))
+	theirs := make(map[string]bool)
+	for i, o := range c.Outputs {
+		theirs[o.Path] = !ours && (o.Object != nil || st.Outputs[i].Exists && !st.Record.has(o.Path))
+	}
 	isWritten := make(map[string]bool, len(written))
 	objects := make(map[objectKey]bool) // which are written as a whole
 	for _, f := range written {
@@ -591,10 +595,9 @@ func (a *applier) record(c *spec.Certificate, st *CertState, written []File, our
 		if f.Output.Object != nil {
 			objects[keyOf(f.Output.Object)] = true
 		}
-		if !ours {
-			continue
+		if !theirs[f.Output.Path] {
+			r.Outputs = append(r.Outputs, recordedOutput(f))
 		}
-		r.Outputs = append(r.Outputs, recordedOutput(f))
 	}
 	if st.Record != nil {
 		for _, old := range st.Record.Outputs {

@@ -103,7 +103,7 @@ func (d *differ) item(c *spec.Certificate, needed bool) (Item, bool) {
 func (d *differ) judge(it *Item, c *spec.Certificate, st *CertState, issuer *outcome) {
 	requested := matches(d.options.Replace, c.ID)
 	if st.Err != nil && !(requested && (errors.Is(st.Err, pki.ErrPassword) || errors.Is(st.Err, errContested))) {
-		it.fail(st.Err, cmp.Or(unreadableHint(st.Err, c), errorHint(st.Err)))
+		it.fail(st.Err, cmp.Or(unreadableHint(st.Err, c, st.Match), errorHint(st.Err)))
 		return
 	}
 	d.describe(it, c, st)
@@ -165,11 +165,15 @@ func (d *differ) describe(it *Item, c *spec.Certificate, st *CertState) {
 	it.RenewAt = RenewAt(c, st.Leaf.NotBefore, st.Leaf.NotAfter, issued)
 }
 
-func unreadableHint(err error, c *spec.Certificate) string {
+// unreadableHint says what to do about an output that cannot be read; matched tells
+// that the others hold all that is needed.
+func unreadableHint(err error, c *spec.Certificate, matched bool) string {
 	var foreign foreignCredentialsError
 	switch {
 	case errors.As(err, &foreign):
 		return "state another path, or move the file away to have it made anew"
+	case errors.Is(err, pki.ErrPassword) && matched:
+		return "give the password that the file is encrypted with, or move it away to have it made anew"
 	case errors.Is(err, pki.ErrPassword) && c.CA != nil:
 		return fmt.Sprintf("give the password that the key is encrypted with; if nobody has it, give up the CA and all that it signed with --replace %s", c.ID)
 	case errors.Is(err, pki.ErrPassword):

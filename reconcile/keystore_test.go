@@ -172,3 +172,36 @@ func TestKeystoreOfOthers(t *testing.T) {
 		t.Errorf("%s %q", it.Action, it.Error)
 	}
 }
+
+// TestKeystoreLockedOfOthers shows that a keystore that does not open is overwritten
+// only where certsync has written it: it may hold somebody else's keys.
+func TestKeystoreLockedOfOthers(t *testing.T) {
+	const line = "    pkcs12: {path: web.p12, passwordFile: pass}\n"
+	w := keystoreWorld(t, strings.Replace(keystoreSpec, line, "", 1))
+	w.write("web.p12", string(keystoreWorld(t, keystoreSpec).read("web.p12")))
+	w.write("pass2", "another1\n")
+	w.edit("    jks:", "    pkcs12: {path: web.p12, passwordFile: pass2}\n    jks:")
+	it := item(t, w.plan(reconcile.Options{}), "certificates.web")
+	if it.Action != reconcile.ActionNone || !strings.Contains(it.Error, "wrong password") || !strings.Contains(it.Hint, "or move it away") {
+		t.Errorf("%s %q, hint %q", it.Action, it.Error, it.Hint)
+	}
+
+	// Beside files that were adopted certsync has written it all the same.
+	w.remove("web.p12", "state")
+	w.applyOK(reconcile.Options{})
+	w.wantEmpty()
+	w.edit("passwordFile: pass2", "passwordFile: pass")
+	if it := item(t, w.plan(reconcile.Options{}), "certificates.web"); it.Action != reconcile.ActionRepair {
+		t.Errorf("%s %q", it.Action, it.Error)
+	}
+	w.applyOK(reconcile.Options{})
+	w.wantEmpty()
+
+	// What was there before stays when the spec has it no more.
+	w.edit("    files: {certificate: web.crt, privateKey: web.key}\n", "")
+	w.edit("    jks: {path: web.jks, passwordFile: pass}\n", "")
+	w.applyOK(reconcile.Options{Prune: true})
+	for _, name := range []string{"web.key", "web.crt", "web.jks", "web.p12"} {
+		w.read(name)
+	}
+}

@@ -173,9 +173,10 @@ func (o *observer) certificate(ctx context.Context, c *spec.Certificate, issuer 
 	if !s.Match && s.Err == nil {
 		leaf = o.former(ctx, c, s, leaves, keys)
 	}
-	if !s.Match {
-		// What cannot be opened may hold the very key that is missed.
-		for i := range s.Outputs {
+	for i := range s.Outputs {
+		// What cannot be opened may hold the very key that is missed, or, where
+		// certsync has not written it, those of somebody else.
+		if !s.Match || !s.Record.has(s.output(c, i).Path) {
 			s.Err = alsoErr(s.Err, s.Outputs[i].Locked)
 		}
 	}
