@@ -188,15 +188,15 @@ func unreadableHint(err error, c *spec.Certificate, matched bool) string {
 // error is for a CA whose key is gone, or another: to go on with a new one
 // silently would cut off everything that the old one signed.
 func (d *differ) material(c *spec.Certificate, st *CertState) ([]Reason, error) {
-	malformed := func(key bool) *Reason {
+	malformed := func(holds func(spec.Form) bool) *Reason {
 		for i, o := range c.Outputs {
-			if m := st.Outputs[i].Malformed; m != "" && (o.Form.HoldsKey() == key || o.Form.HoldsKey() && o.Form.HoldsLeaf()) && o.Form != spec.FormCA && o.Form != spec.FormChain && o.Form != spec.FormKubeconfigPaths {
+			if m := st.Outputs[i].Malformed; m != "" && holds(o.Form) {
 				return &Reason{Code: Malformed, Message: fmt.Sprintf("%s is malformed: %s", place(o), m), action: ActionReplace}
 			}
 		}
 		return nil
 	}
-	badKey, badCert := malformed(true), malformed(false)
+	badKey, badCert := malformed(spec.Form.HoldsKey), malformed(spec.Form.HoldsLeaf)
 	switch {
 	case st.Leaf != nil && st.Match:
 		return nil, nil

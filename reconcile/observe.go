@@ -490,7 +490,7 @@ func readCertificates(form spec.Form, data []byte, s *OutputState) (leaf *x509.C
 		}
 		return nil, pki.ErrNoCertificate
 	}
-	if form == spec.FormChain || form == spec.FormCA {
+	if !form.HoldsLeaf() {
 		return nil, nil
 	}
 	return x509.ParseCertificate(first)
