@@ -15,8 +15,8 @@ const (
 	maxNodes    = 100_000
 )
 
-// ErrTooMuch is wrapped by the errors of ReadYAML about what may be good and is
-// more than it reads.
+// ErrTooMuch is wrapped by the errors of ReadYAML about what other programs may
+// read, and is more than it does.
 var ErrTooMuch = errors.New("is not read")
 
 // ReadYAML reads a document of YAML or JSON that is no spec, such as a kubeconfig,
@@ -59,7 +59,7 @@ func plain(n *yaml.Node, nodes *int) (any, error) {
 				return nil, fmt.Errorf("a key in line %d is no name", k.Line)
 			}
 			if _, twice := m[k.Value]; twice {
-				return nil, fmt.Errorf("the key in line %d is there twice", k.Line)
+				return nil, fmt.Errorf("YAML with a key that is there twice, in line %d, %w", k.Line, ErrTooMuch)
 			}
 			v, err := plain(n.Content[i+1], nodes)
 			if err != nil {

@@ -120,14 +120,12 @@ func (k *Kubeconfig) User(name string) *KubeUser {
 	return &k.Users[0]
 }
 
-// IsKubeconfig tells whether data looks like a kubeconfig.
+// kindConfig is found at the top of a kubeconfig in YAML or JSON.
+var kindConfig = regexp.MustCompile(`(?m)^kind: *"?Config"?\s*$|^\{(\s*|.*[{,]\s*)"?kind"?: *"?Config\b|^\s*"kind": *"Config"`)
+
+// IsKubeconfig tells whether data looks like a kubeconfig, be it malformed.
 func IsKubeconfig(data []byte) bool {
-	if !bytes.Contains(data, []byte("kind")) || !bytes.Contains(data, []byte("Config")) || !bytes.Contains(data, []byte("clusters")) {
-		return false
-	}
-	tree, err := spec.ReadYAML(data)
-	m, _ := tree.(map[string]any)
-	return err == nil && m["kind"] == "Config" && m["clusters"] != nil
+	return bytes.Contains(data, []byte("clusters")) && kindConfig.Match(data)
 }
 
 // ParseKubeconfig reads a kubeconfig in YAML or JSON. What is in it is not judged:

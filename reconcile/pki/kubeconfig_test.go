@@ -189,7 +189,7 @@ func TestKubeconfigDamaged(t *testing.T) {
 		"# nothing":                 "it is empty",
 		"a: " + secret + ": b":      "not valid YAML in line 1",
 		"a: 1\n---\nb: " + secret:   "YAML of more than one document is not read",
-		"{a: 1, a: " + secret + "}": "the key in line 1 is there twice",
+		"{a: 1, a: " + secret + "}": "YAML with a key that is there twice, in line 1, is not read",
 		"? [" + secret + "]\n: 1":   "a key in line 1 is no name",
 		strings.Repeat("# "+secret+"\n", 200_000): "YAML of more than 4 MiB is not read",
 		secret:                                  "it is no mapping",
@@ -239,7 +239,12 @@ func TestKubeconfigDamaged(t *testing.T) {
 	if _, _, err := k.User("a").Key(); !errors.Is(err, ErrPassword) {
 		t.Errorf("encrypted: %v", err)
 	}
-	for _, data := range []string{"kind: Config\nclusters: [", "kind: Secret\nclusters: []\n# Config", "-----BEGIN CERTIFICATE-----", "web:\n  kind: Config\n  clusters: []"} {
+	for _, data := range []string{"kind: Config\nclusters: [", "{kind: Config, clusters: []}", `{"clusters":[],"kind":"Config"}`} {
+		if _, err := Inspect([]byte(data), nil); !IsKubeconfig([]byte(data)) || err != nil && !strings.Contains(err.Error(), "malformed kubeconfig: not valid YAML in line 2") {
+			t.Errorf("%q is not taken for a kubeconfig: %v", data, err)
+		}
+	}
+	for _, data := range []string{"kind: Secret\nclusters: []\n# Config", "-----BEGIN CERTIFICATE-----", "web:\n  kind: Config\n  clusters: []"} {
 		if IsKubeconfig([]byte(data)) {
 			t.Errorf("%q is taken for a kubeconfig", data)
 		}
