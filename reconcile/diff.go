@@ -168,7 +168,7 @@ func (d *differ) describe(it *Item, c *spec.Certificate, st *CertState) {
 // unreadableHint says what to do about an output that cannot be read; matched tells
 // that the others hold all that is needed.
 func unreadableHint(err error, c *spec.Certificate, matched bool) string {
-	var foreign foreignCredentialsError
+	var foreign foreignKubeconfigError
 	switch {
 	case errors.As(err, &foreign):
 		return "state another path, or move the file away to have it made anew"

@@ -57,13 +57,15 @@ func (o *observer) kubeconfig(out spec.Output, ours bool, data []byte, s *Output
 	switch {
 	case errors.Is(err, pki.ErrUnsupported):
 		return nil, failed(err)
+	case err != nil && !ours && pki.IsKubeconfig(data):
+		return nil, failed(foreignKubeconfigError("cannot be read: " + err.Error()))
 	case err != nil:
 		s.Malformed = err.Error()
 		return nil, nil //nolint:nilerr // that it is malformed is an observation
 	}
 	user := k.User(userName(out))
 	if others := otherCredentials(k, user); len(others) > 0 && !ours {
-		return nil, failed(foreignCredentialsError(others))
+		return nil, failed(foreignKubeconfigError("holds other credentials: " + strings.Join(others, ", ")))
 	}
 	s.Kubeconfig = kubeconfigState(k, user, out)
 	if user == nil {
@@ -112,14 +114,13 @@ func otherCredentials(k *pki.Kubeconfig, user *pki.KubeUser) []string {
 	return others
 }
 
-// foreignCredentialsError is one that is ErrUnsupported.
-type foreignCredentialsError []string
+// foreignKubeconfigError tells why a kubeconfig that certsync did not write is left
+// alone; it is ErrUnsupported.
+type foreignKubeconfigError string
 
-func (e foreignCredentialsError) Error() string {
-	return "it is not of certsync, and holds other credentials: " + strings.Join(e, ", ")
-}
+func (e foreignKubeconfigError) Error() string { return "it is not of certsync, and " + string(e) }
 
-func (foreignCredentialsError) Is(target error) bool { return target == pki.ErrUnsupported }
+func (foreignKubeconfigError) Is(target error) bool { return target == pki.ErrUnsupported }
 
 // kubeconfigState gathers the settings of the entries that are the output's, by
 // their names or, if those are others, by their places.

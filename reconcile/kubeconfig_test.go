@@ -314,6 +314,15 @@ func TestKubeconfigAdopted(t *testing.T) {
 		t.Errorf("%s %q %+v", it.Action, it.Error, it.Reasons)
 	}
 
+	// One that only might be read by others is left alone, too; garbage is not.
+	for text, want := range map[string]reconcile.Action{"kind: Config\nclusters: [\nusers: x": reconcile.ActionNone, "garbage": reconcile.ActionReplace} {
+		w.write("jane.conf", text)
+		it := item(t, w.plan(reconcile.Options{}), "certificates.jane")
+		if it.Action != want || want == reconcile.ActionNone && !strings.Contains(it.Error, "it is not of certsync, and cannot be read: malformed kubeconfig: not valid YAML in line ") {
+			t.Errorf("%q: %s %q", text, it.Action, it.Error)
+		}
+	}
+
 	// A key that is kept goes on to be the key.
 	w.write("jane.conf", text)
 	w.edit("    commonName: jane\n", "    commonName: jane\n    privateKey: {rotationPolicy: Never}\n")
