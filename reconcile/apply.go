@@ -542,36 +542,6 @@ func (a *applier) files(ctx context.Context, c *spec.Certificate, m pki.Material
 	return files, nil
 }
 
-func (a *applier) encodeKeystore(o spec.Output, m pki.Material) ([]byte, error) {
-	options := pki.KeystoreOptions{Alias: o.Keystore.Alias, Profile: o.Keystore.Profile}
-	if password := a.keystorePassword(o); password != nil {
-		var err error
-		if options.Password, err = password(); err != nil {
-			return nil, err
-		}
-	}
-	return pki.EncodeKeystore(o.Form, m, options)
-}
-
-// checkPasswords makes sure that the keystores can be written before anything is
-// issued for them.
-func (a *applier) checkPasswords(c *spec.Certificate) error {
-	for _, o := range c.Outputs {
-		password := a.keystorePassword(o)
-		if password == nil {
-			continue
-		}
-		secret, err := password()
-		if err == nil {
-			err = pki.CheckKeystorePassword(o.Form, o.Keystore.Profile, secret)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", o.Field(), err)
-		}
-	}
-	return nil
-}
-
 // record returns the certificate's record as it is after the files are written.
 // Outputs that an earlier spec had stay in it until they are pruned. The files that
 // a certificate had when it was adopted, not issued, are not ours to prune.

@@ -119,30 +119,6 @@ func (d *differ) outputDrift(c *spec.Certificate, st *CertState, o spec.Output, 
 	return ""
 }
 
-// keystoreDrift compares what only keystores have. Both formats are salted: the
-// bytes say nothing.
-func keystoreDrift(c *spec.Certificate, o spec.Output, k *KeystoreState, up *lineage) string {
-	alias, profile := o.Keystore.Alias, o.Keystore.Profile
-	if o.Form == spec.FormJKS {
-		alias = pki.JavaAlias(alias)
-	}
-	var trusted []TrustedCert
-	if c.Issuer != "" {
-		trusted = []TrustedCert{{pki.TrustedAlias(alias), up.anchor}}
-	}
-	switch {
-	case k.Alias != alias:
-		return fmt.Sprintf("has the alias %q, want %q", k.Alias, alias)
-	case k.Profile != profile && k.Profile == "":
-		return fmt.Sprintf("is encrypted as no profile has it, want %s", profile)
-	case k.Profile != profile:
-		return fmt.Sprintf("has the profile %s, want %s", k.Profile, profile)
-	case !slices.Equal(k.Trusted, trusted) || k.More:
-		return "holds other trust anchors"
-	}
-	return ""
-}
-
 func keyDrift(c *spec.Certificate, st *CertState, o spec.Output, k *pki.KeyInfo) string {
 	switch {
 	case k == nil || k.Fingerprint != st.Leaf.Key:

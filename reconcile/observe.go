@@ -361,14 +361,6 @@ func (b Backends) password(c *spec.Certificate) func() ([]byte, error) {
 	return func() ([]byte, error) { return b.Password(ref) }
 }
 
-// keystorePassword returns how to get the password of a keystore.
-func (b Backends) keystorePassword(out spec.Output) func() ([]byte, error) {
-	if out.Keystore == nil || out.Keystore.Password == nil {
-		return nil
-	}
-	return func() ([]byte, error) { return b.Password(out.Keystore.Password) }
-}
-
 // ParseKey reads the private key in the data of an output of c.
 func (b Backends) ParseKey(c *spec.Certificate, out spec.Output, data []byte) (*pki.Key, pki.KeyInfo, error) {
 	if out.Form.IsKubeconfig() {
@@ -409,58 +401,6 @@ func (b Backends) ParseCertificates(out spec.Output, data []byte) ([]*x509.Certi
 		return nil, pki.ErrNoCertificate
 	}
 	return entry.Chain, nil
-}
-
-func (b Backends) keystoreEntry(out spec.Output, data []byte) (*pki.KeystoreKey, error) {
-	store, err := pki.ParseKeystore(out.Form, data, b.keystorePassword(out))
-	if err != nil {
-		return nil, err
-	}
-	return store.Entry()
-}
-
-// keystore observes a keystore, and returns the leaf that it holds. One that
-// cannot be opened with its password is noted as that: whether it matters depends
-// on what the other outputs hold. A password that cannot be had is an error, and
-// so is what only may be intact.
-func (o *observer) keystore(out spec.Output, data []byte, s *OutputState) (*x509.Certificate, error) {
-	failed := func(err error) error { return fmt.Errorf("%s: read %s: %w", out.Field(), out.Path, err) }
-	password := o.keystorePassword(out)
-	if password != nil {
-		secret, err := password()
-		if err != nil {
-			return nil, failed(fmt.Errorf("%w of the keystore: %w", pki.ErrPassword, err))
-		}
-		password = func() ([]byte, error) { return secret, nil }
-	}
-	store, err := pki.ParseKeystore(out.Form, data, password)
-	var entry *pki.KeystoreKey
-	if err == nil {
-		entry, err = store.Entry()
-	}
-	switch {
-	case errors.Is(err, pki.ErrPassword):
-		s.Locked = failed(err)
-		return nil, nil
-	case errors.Is(err, pki.ErrUnsupported):
-		return nil, failed(err)
-	case err != nil:
-		s.Malformed = err.Error()
-		return nil, nil //nolint:nilerr // that it is malformed is an observation
-	}
-	key := entry.Key.Info()
-	s.Key = &key
-	s.Keystore = &KeystoreState{Alias: entry.Alias, Profile: store.Profile, More: len(store.Others) > 0}
-	for _, t := range store.Trusted {
-		s.Keystore.Trusted = append(s.Keystore.Trusted, TrustedCert{t.Alias, pki.CertificateFingerprint(t.Cert)})
-	}
-	if len(entry.Chain) == 0 {
-		return nil, nil
-	}
-	for _, cert := range entry.Chain {
-		s.Certs = append(s.Certs, pki.CertificateFingerprint(cert))
-	}
-	return entry.Chain[0], nil
 }
 
 // readCertificates notes the fingerprints of all certificates in PEM data, and

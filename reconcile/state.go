@@ -84,22 +84,6 @@ type OutputState struct {
 	digest [sha256.Size]byte // of the content; zero if it holds a key
 }
 
-// KeystoreState is what a keystore tells besides its key and chain.
-type KeystoreState struct {
-	Alias   string
-	Profile spec.Profile
-	// Trusted are the trust anchors in it.
-	Trusted []TrustedCert
-	// More tells that it holds certificates that are neither.
-	More bool
-}
-
-// TrustedCert is a trust anchor in a keystore.
-type TrustedCert struct {
-	Alias       string
-	Fingerprint pki.Fingerprint
-}
-
 // orphan is what certsync wrote and the spec has no more.
 type orphan struct {
 	id      spec.ID
