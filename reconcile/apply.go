@@ -2,9 +2,11 @@ package reconcile
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -355,6 +357,7 @@ func (a *applier) fill(ctx context.Context, t *task, st *CertState, req pki.Requ
 		return err
 	}
 	t.set.Record = a.record(c, st, t.set.Write, true)
+	t.set.Write = changed(c, st, t.set.Write)
 	t.set.Record.Source = c.Source
 	t.set.Record.Issuer, t.set.Record.SpecDigest = c.Issuer, c.Digest()
 	t.set.Record.Fingerprint, t.set.Record.Key = t.result.Fingerprint, m.Key.Fingerprint().String()
@@ -577,6 +580,22 @@ func (a *applier) record(c *spec.Certificate, st *CertState, written []File, our
 		}
 	}
 	return &r
+}
+
+// changed leaves out the files that are there as they would be written: they keep
+// their inodes and times. The files of a directory set are written as one, and so is
+// an object.
+func changed(c *spec.Certificate, st *CertState, files []File) []File {
+	as := make(map[string][sha256.Size]byte, len(c.Outputs))
+	for i, o := range c.Outputs {
+		if s := &st.Outputs[i]; o.Dir == "" && o.Object == nil && len(s.Drift) == 0 {
+			as[o.Path] = s.digest
+		}
+	}
+	return slices.DeleteFunc(files, func(f File) bool {
+		digest, ok := as[f.Output.Path]
+		return ok && digest == sha256.Sum256(f.Data)
+	})
 }
 
 func anyExists(st *CertState) bool {

@@ -138,6 +138,33 @@ func TestKubeconfigTakenApart(t *testing.T) {
 	}
 }
 
+// TestReplaceLeavesTheUnchanged issues a certificate anew, and what does not change
+// is not written: those who watch it have nothing to do.
+func TestReplaceLeavesTheUnchanged(t *testing.T) {
+	w := kubeconfigWorld(t, strings.Replace(kubeconfigSpec, "files: {combined: node.pem}", "files: {combined: node.pem, ca: node.ca, chain: node.chain}", 1))
+	before := map[string]os.FileInfo{}
+	for _, name := range []string{"node.conf", "node.ca", "node.chain", "node.pem"} {
+		before[name], _ = os.Stat(w.path(name))
+	}
+	if err := os.Chmod(w.path("node.chain"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	w.applyOK(reconcile.Options{Replace: []string{"certificates.node"}})
+	w.wantEmpty()
+	for name, want := range map[string]bool{"node.conf": true, "node.ca": true, "node.chain": false, "node.pem": false} {
+		if now, err := os.Stat(w.path(name)); err != nil || os.SameFile(now, before[name]) != want {
+			t.Errorf("%s is the same file: %t, want %t: %v", name, !want, want, err)
+		}
+	}
+	// It is still certsync's.
+	w.edit(", ca: node.ca, chain: node.chain", "")
+	w.applyOK(reconcile.Options{Prune: true})
+	w.wantEmpty()
+	if _, err := os.Stat(w.path("node.chain")); err == nil {
+		t.Error("node.chain is left")
+	}
+}
+
 // TestKubeconfigInPlace makes a kubeconfig of files in PEM, at the same path, and
 // the other way round.
 func TestKubeconfigInPlace(t *testing.T) {

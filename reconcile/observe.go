@@ -316,6 +316,9 @@ func (o *observer) output(ctx context.Context, c *spec.Certificate, out spec.Out
 		return s, leaf, err
 	case out.Form.IsKubeconfig():
 		leaf, err := o.kubeconfig(out, ours, seen.Data, &s)
+		if k := s.Kubeconfig; k != nil && !k.HoldsKey && len(k.More) == 0 {
+			s.digest = sha256.Sum256(seen.Data) // More may be a token
+		}
 		return s, leaf, err
 	}
 	if !out.Form.HoldsKey() {
