@@ -170,17 +170,25 @@ var filesTable = newTable("files", []field[*draft]{
 	{name: "combined", doc: "The private key, then the full chain.", shape: targetShape, decode: output(FormCombined)},
 }).under("files")
 
-var targetTable = newTable("a file", []field[*target]{
-	{name: "path", required: true, doc: "The path; a relative one starts at the file that states it.", shape: stringShape,
-		decode: func(d *loader, v value, t *target) { t.path = d.path(v) }},
-	{name: "mode", doc: `Permissions in octal, quoted: "0640"; by default "0644", and "0600" for a file with a private key.`,
-		shape:  scalarShape(schema{"type": "string", "pattern": "^0?[0-7]{3}$"}),
-		decode: func(d *loader, v value, t *target) { t.mode = d.mode(v) }},
-	{name: "owner", doc: "Owner, a name or a number.", shape: stringShape,
-		decode: func(d *loader, v value, t *target) { t.owner = d.account(v) }},
-	{name: "group", doc: "Group, a name or a number.", shape: stringShape,
-		decode: func(d *loader, v value, t *target) { t.group = d.account(v) }},
-})
+var targetTable = newTable("a file", targetFields(func(t *target) *target { return t }, (*loader).path,
+	`Permissions in octal, quoted: "0640"; by default "0644", and "0600" for a file with a private key.`))
+
+// targetFields are the fields that all outputs have. path decodes the path of one.
+func targetFields[T any](of func(T) *target, path func(*loader, value) string, modeDoc string) []field[T] {
+	return []field[T]{
+		{name: "path", required: true, doc: "The path; a relative one starts at the file that states it.", shape: stringShape,
+			decode: func(d *loader, v value, t T) { of(t).path = path(d, v) }},
+		{name: "mode", doc: modeDoc,
+			shape:  scalarShape(schema{"type": "string", "pattern": "^0?[0-7]{3}$"}),
+			decode: func(d *loader, v value, t T) { of(t).mode = d.mode(v) }},
+		{name: "owner", doc: "Owner, a name or a number.", shape: stringShape,
+			decode: func(d *loader, v value, t T) { of(t).owner = d.account(v) }},
+		{name: "group", doc: "Group, a name or a number.", shape: stringShape,
+			decode: func(d *loader, v value, t T) { of(t).group = d.account(v) }},
+	}
+}
+
+const privateModeDoc = `Permissions in octal, quoted; "0600" by default.`
 
 // The fields of a keystore: those of a file, then its own.
 var (
@@ -195,71 +203,43 @@ var (
 	jksTable = newTable("a Java keystore", keystoreFields)
 )
 
-var keystoreFields = []field[*keystoreTarget]{
-	{name: "path", required: true, doc: "The path; a relative one starts at the file that states it.", shape: stringShape,
-		decode: func(d *loader, v value, t *keystoreTarget) {
-			if p := d.path(v); p != "" && d.isFile(v) {
-				t.path = p
-			}
-		}},
-	{name: "passwordFile", doc: "File with the password; one newline at its end is not part of it.", shape: stringShape,
-		decode: (*loader).keystorePasswordFile},
-	{name: "passwordEnv", doc: "Environment variable with the password.", shape: stringShape,
-		decode: (*loader).keystorePasswordEnv},
-	{name: "password", refused: "a spec holds no secrets", hint: "use passwordFile or passwordEnv"},
-	{name: "alias", doc: "Name of the entry with the key, its friendly name; the certificate's name by default.", shape: stringShape,
-		decode: func(d *loader, v value, t *keystoreTarget) { t.Alias = d.alias(v) }},
-	{name: "mode", doc: `Permissions in octal, quoted; "0600" by default.`,
-		shape:  scalarShape(schema{"type": "string", "pattern": "^0?[0-7]{3}$"}),
-		decode: func(d *loader, v value, t *keystoreTarget) { t.mode = d.mode(v) }},
-	{name: "owner", doc: "Owner, a name or a number.", shape: stringShape,
-		decode: func(d *loader, v value, t *keystoreTarget) { t.owner = d.account(v) }},
-	{name: "group", doc: "Group, a name or a number.", shape: stringShape,
-		decode: func(d *loader, v value, t *keystoreTarget) { t.group = d.account(v) }},
-}
+var keystoreFields = append(targetFields(func(t *keystoreTarget) *target { return &t.target }, (*loader).filePath, privateModeDoc),
+	[]field[*keystoreTarget]{
+		{name: "passwordFile", doc: "File with the password; one newline at its end is not part of it.", shape: stringShape,
+			decode: (*loader).keystorePasswordFile},
+		{name: "passwordEnv", doc: "Environment variable with the password.", shape: stringShape,
+			decode: (*loader).keystorePasswordEnv},
+		{name: "password", refused: "a spec holds no secrets", hint: "use passwordFile or passwordEnv"},
+		{name: "alias", doc: "Name of the entry with the key, its friendly name; the certificate's name by default.", shape: stringShape,
+			decode: func(d *loader, v value, t *keystoreTarget) { t.Alias = d.alias(v) }},
+	}...)
 
-var kubeconfigTable = newTable("a kubeconfig", []field[*kubeconfigTarget]{
-	{name: "path", required: true, doc: "The path; a relative one starts at the file that states it.", shape: stringShape,
-		decode: func(d *loader, v value, t *kubeconfigTarget) {
-			if p := d.path(v); p != "" && d.isFile(v) {
-				t.path = p
-			}
-		}},
-	{name: "server", required: true, hint: `write server: "https://10.0.0.1:6443"`, doc: "The apiserver's URL: https://HOST:PORT.", shape: stringShape,
-		decode: func(d *loader, v value, t *kubeconfigTarget) { t.Server = d.serverURL(v) }},
-	{name: "namespace", doc: "Namespace of requests that state none.", shape: stringShape,
-		decode: func(d *loader, v value, t *kubeconfigTarget) { t.Namespace = d.namespace(v) }},
-	{name: "cluster", doc: "Name of the cluster in the file; kubernetes by default.", shape: stringShape,
-		decode: func(d *loader, v value, t *kubeconfigTarget) { t.Cluster = d.entryName(v, "a name") }},
-	{name: "user", doc: "Name of the user in the file; the commonName by default.", shape: stringShape,
-		decode: func(d *loader, v value, t *kubeconfigTarget) { t.User = d.entryName(v, "a name") }},
-	{name: "context", doc: "Name of the context in the file; USER@CLUSTER by default.", shape: stringShape,
-		decode: func(d *loader, v value, t *kubeconfigTarget) { t.Context = d.entryName(v, "a name") }},
-	{name: "ca", doc: "File with the CA of the apiserver, in PEM; the certificate's own trust anchor by default.", shape: stringShape,
-		decode: func(d *loader, v value, t *kubeconfigTarget) {
-			if p := d.path(v); p != "" && d.isFile(v) {
-				t.CA = p
-			}
-		}},
-	{name: "tlsServerName", doc: "The name that the apiserver's certificate must have, if it is not the URL's.", shape: stringShape,
-		decode: func(d *loader, v value, t *kubeconfigTarget) { t.TLSServerName = d.tlsServerName(v) }},
-	{name: "proxyURL", doc: "Proxy to the apiserver: http, https or socks5.", shape: stringShape,
-		decode: func(d *loader, v value, t *kubeconfigTarget) { t.ProxyURL = d.proxyURL(v) }},
-	{name: "embed", doc: "true, the default: key and certificate are in the file; false: it names the files that hold them.",
-		shape: scalarShape(schema{"enum": []any{true, false, "true", "false"}}),
-		decode: func(d *loader, v value, t *kubeconfigTarget) {
-			if b, ok := d.boolean(v); ok {
-				t.byPath = !b
-			}
-		}},
-	{name: "mode", doc: `Permissions in octal, quoted; "0600" by default.`,
-		shape:  scalarShape(schema{"type": "string", "pattern": "^0?[0-7]{3}$"}),
-		decode: func(d *loader, v value, t *kubeconfigTarget) { t.mode = d.mode(v) }},
-	{name: "owner", doc: "Owner, a name or a number.", shape: stringShape,
-		decode: func(d *loader, v value, t *kubeconfigTarget) { t.owner = d.account(v) }},
-	{name: "group", doc: "Group, a name or a number.", shape: stringShape,
-		decode: func(d *loader, v value, t *kubeconfigTarget) { t.group = d.account(v) }},
-})
+var kubeconfigTable = newTable("a kubeconfig", append(targetFields(func(t *kubeconfigTarget) *target { return &t.target }, (*loader).filePath, privateModeDoc),
+	[]field[*kubeconfigTarget]{
+		{name: "server", required: true, hint: `write server: "https://10.0.0.1:6443"`, doc: "The apiserver's URL: https://HOST:PORT.", shape: stringShape,
+			decode: func(d *loader, v value, t *kubeconfigTarget) { t.Server = d.serverURL(v) }},
+		{name: "namespace", doc: "Namespace of requests that state none.", shape: stringShape,
+			decode: func(d *loader, v value, t *kubeconfigTarget) { t.Namespace = d.namespace(v) }},
+		{name: "cluster", doc: "Name of the cluster in the file; kubernetes by default.", shape: stringShape,
+			decode: func(d *loader, v value, t *kubeconfigTarget) { t.Cluster = d.entryName(v, "a name") }},
+		{name: "user", doc: "Name of the user in the file; the commonName by default.", shape: stringShape,
+			decode: func(d *loader, v value, t *kubeconfigTarget) { t.User = d.entryName(v, "a name") }},
+		{name: "context", doc: "Name of the context in the file; USER@CLUSTER by default.", shape: stringShape,
+			decode: func(d *loader, v value, t *kubeconfigTarget) { t.Context = d.entryName(v, "a name") }},
+		{name: "ca", doc: "File with the CA of the apiserver, in PEM; the certificate's own trust anchor by default.", shape: stringShape,
+			decode: func(d *loader, v value, t *kubeconfigTarget) { t.CA = d.filePath(v) }},
+		{name: "tlsServerName", doc: "The name that the apiserver's certificate must have, if it is not the URL's.", shape: stringShape,
+			decode: func(d *loader, v value, t *kubeconfigTarget) { t.TLSServerName = d.tlsServerName(v) }},
+		{name: "proxyURL", doc: "Proxy to the apiserver: http, https or socks5.", shape: stringShape,
+			decode: func(d *loader, v value, t *kubeconfigTarget) { t.ProxyURL = d.proxyURL(v) }},
+		{name: "embed", doc: "true, the default: key and certificate are in the file; false: it names the files that hold them.",
+			shape: scalarShape(schema{"enum": []any{true, false, "true", "false"}}),
+			decode: func(d *loader, v value, t *kubeconfigTarget) {
+				if b, ok := d.boolean(v); ok {
+					t.byPath = !b
+				}
+			}},
+	}...))
 
 var targetShape = shape{
 	schema: schema{"anyOf": []schema{stringShape.schema, targetTable.shape().schema}},

@@ -67,6 +67,14 @@ func (d *loader) target(v value, holdsKey bool) target {
 	return t
 }
 
+// filePath is path for what cannot be a directory.
+func (d *loader) filePath(v value) string {
+	if p := d.path(v); p != "" && d.isFile(v) {
+		return p
+	}
+	return ""
+}
+
 // isFile reports a path that cannot be that of a file.
 func (d *loader) isFile(v value) bool {
 	if p, ok := peek(v, "path"); ok {
