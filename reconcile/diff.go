@@ -178,6 +178,8 @@ func unreadableHint(err error, c *spec.Certificate, matched bool) string {
 		return fmt.Sprintf("give the password that the key is encrypted with; if nobody has it, give up the CA and all that it signed with --replace %s", c.ID)
 	case errors.Is(err, pki.ErrPassword):
 		return fmt.Sprintf("give the password that the file is encrypted with, or make a new key with --replace %s", c.ID)
+	case errors.Is(err, pki.ErrUnsupported) && c.CA != nil && !matched:
+		return "convert the file: it may hold the CA's key"
 	case errors.Is(err, pki.ErrUnsupported):
 		return "convert the file, or move it away to have it made anew"
 	}

@@ -168,8 +168,16 @@ func TestKeystoreOfOthers(t *testing.T) {
 	w := keystoreWorld(t, keystoreSpec)
 	w.write("web.jks", "\xce\xce\xce\xce\x00\x00\x00\x02")
 	it := item(t, w.plan(reconcile.Options{}), "certificates.web")
-	if it.Action != reconcile.ActionNone || !strings.Contains(it.Error, "JCEKS") {
-		t.Errorf("%s %q", it.Action, it.Error)
+	if it.Action != reconcile.ActionNone || !strings.Contains(it.Error, "JCEKS") || !strings.Contains(it.Hint, "move it away") {
+		t.Errorf("%s %q, hint %q", it.Action, it.Error, it.Hint)
+	}
+
+	// What may be a CA's only key is not to be moved out of sight.
+	w = keystoreWorld(t, strings.Replace(keystoreSpec, "files: {certificate: ca.crt, privateKey: ca.key}", "jks: {path: ca.jks, passwordFile: pass}", 1))
+	w.write("ca.jks", "\xce\xce\xce\xce\x00\x00\x00\x02")
+	it = item(t, w.plan(reconcile.Options{}), "issuers.root")
+	if it.Action != reconcile.ActionNone || it.Hint != "convert the file: it may hold the CA's key" {
+		t.Errorf("%s %q, hint %q", it.Action, it.Error, it.Hint)
 	}
 }
 

@@ -111,7 +111,7 @@ func (w *world) backends() reconcile.Backends {
 		Password: files.Secret,
 		Input:    files.Input,
 		OpenIssuer: func(ctx context.Context, i *spec.Issuer, ca *x509.Certificate) (reconcile.Issuer, error) {
-			next, err := localca.Open(ctx, store, i.CA, ca, nil)
+			next, err := localca.Open(ctx, store, i.CA, ca, files.Secret)
 			if err != nil {
 				return nil, err
 			}
