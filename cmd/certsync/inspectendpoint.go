@@ -127,7 +127,7 @@ func endpointHint(arg string) string {
 		}
 		if h, p, err := net.SplitHostPort(arg); err == nil && h != "" {
 			host = h // of a service by its name, or of a port that is none
-			if n, err := net.LookupPort("tcp", p); err == nil {
+			if n, err := net.LookupPort("tcp", p); err == nil && n > 0 {
 				port = strconv.Itoa(n)
 			}
 		} else if !strings.Contains(arg, ".") || slices.Contains(fileExtensions, filepath.Ext(arg)) {
@@ -193,7 +193,7 @@ func (a *app) inspectEndpoint(ctx context.Context, endpoint string, r *endpointR
 	if err != nil {
 		return fail(withHint(fmt.Errorf("inspect %s: %w", endpoint, err), connectHint(err)))
 	}
-	circumstances := handshake.Circumstances{As: r.as, Offered: r.alpn}
+	circumstances := handshake.Circumstances{As: r.as, Offered: r.alpn, StartTLS: r.startTLS}
 	if ob.IsAboutTheOffer() {
 		weak := o
 		weak.Weak = true
@@ -216,7 +216,7 @@ func (a *app) inspectEndpoint(ctx context.Context, endpoint string, r *endpointR
 	if len(ob.Chain) > 0 {
 		e.Trust = r.known.judge(ob.Chain, name, a.now())
 	}
-	if ob.Version != "" {
+	if ob.Asked {
 		e.ClientCertificates = &view.ClientCertificates{Requested: ob.Request != nil, Request: ob.Request,
 			Name: r.as, Shown: ob.Shown > 0, Objections: circumstances.Objections}
 	}
@@ -260,6 +260,10 @@ func endpointOK(ob *handshake.Observation, r *endpointRun) bool {
 func connectHint(err error) string {
 	var dns *net.DNSError
 	switch {
+	case strings.HasPrefix(err.Error(), "start TLS in "):
+		if strings.Contains(err.Error(), "in time") || strings.Contains(err.Error(), "closed") {
+			return "is that the protocol of the port? TLS from the start needs no --starttls"
+		}
 	case strings.Contains(err.Error(), "connection refused"):
 		return "no program listens on that port, or a firewall refuses"
 	case errors.As(err, &dns), strings.Contains(err.Error(), "look up"):

@@ -25,7 +25,7 @@ func TestIsEndpoint(t *testing.T) {
 	}
 	for arg, want := range map[string]string{
 		"www.example.com": "www.example.com:443", "https://www.example.com/x": "www.example.com:443", "ldaps://dc:636": "dc:636", "::1": "[::1]:443", "[::1]": "[::1]:443",
-		"www.example.com:https": "www.example.com:443", "localhost:99999": "localhost:443",
+		"www.example.com:https": "www.example.com:443", "localhost:99999": "localhost:443", "localhost:0": "localhost:443",
 	} {
 		if have := endpointHint(arg); have != "a live endpoint is HOST:PORT, such as "+want {
 			t.Errorf("endpointHint(%q) is %q", arg, have)

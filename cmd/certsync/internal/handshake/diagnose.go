@@ -1,7 +1,10 @@
 package handshake
 
 import (
+	"errors"
 	"fmt"
+	"net"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -20,6 +23,8 @@ type Circumstances struct {
 	Objections []Objection
 	// Offered is what was offered for ALPN.
 	Offered []string
+	// StartTLS is the protocol in which TLS was begun; empty for none.
+	StartTLS string
 	// Weak is a second attempt with old versions and ciphers; nil for none.
 	Weak *Observation
 	// Without is a second attempt that showed no certificate; nil for none.
@@ -32,12 +37,20 @@ func (ob *Observation) Explain(c Circumstances) Verdict {
 	case ob.Outcome == Accepted, ob.Outcome == Unclear:
 		return ob.explainDone(c)
 	case len(ob.NotTLS) > 0:
-		return explainNotTLS(ob.NotTLS)
+		return explainNotTLS(ob.NotTLS, c.StartTLS)
 	case ob.TimedOut:
-		return Verdict{"the server did not go on with the handshake in time", "is it TLS what is served there? Some protocols begin without: see --starttls"}
-	case c.Weak != nil && c.Weak.Version != "":
-		return Verdict{fmt.Sprintf("%s: it wants %s with %s, which clients of today do not offer", ob.ending(), c.Weak.Version, c.Weak.CipherSuite),
+		v := Verdict{Text: "the server did not go on with the handshake in time"}
+		if ob.Version == "" && c.StartTLS == "" {
+			v.Hint = "is it TLS what is served there? Some protocols begin without: see --starttls"
+		}
+		return v
+	case c.Weak != nil && c.Weak.Version != "" && !ob.offered(c.Weak.Version, c.Weak.CipherSuite):
+		v := Verdict{fmt.Sprintf("%s: it wants %s with %s, which clients of today do not offer", ob.ending(), c.Weak.Version, c.Weak.CipherSuite),
 			"configure the server for TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20-Poly1305"}
+		if version := c.Weak.Version; version == "TLS 1.2" && !ob.offered(version, "") {
+			v = Verdict{fmt.Sprintf("%s: it speaks %s, which was not offered", ob.ending(), version), "leave out --tls-version, or configure the server for TLS 1.3"}
+		}
+		return v
 	}
 	v := Verdict{Text: ob.ending()}
 	switch {
@@ -46,7 +59,11 @@ func (ob *Observation) Explain(c Circumstances) Verdict {
 	case ob.Version == "":
 		v = ob.explainHello(v, c)
 	case ob.Request != nil && ob.Shown == 0:
-		v.Text = "the server requires a client certificate: " + v.Text
+		if ob.Closed {
+			v.Text += ": it seems to require a client certificate"
+		} else {
+			v.Text = "the server requires a client certificate: " + v.Text
+		}
 		v.Hint = "show one of the spec with --as NAME"
 		if len(ob.Request.CAs) > 0 {
 			v.Hint += "; it has to be signed by " + oneOf(ob.Request.CAs)
@@ -79,11 +96,24 @@ func (ob *Observation) ending() string {
 	return "the handshake failed" + why(ob.Err)
 }
 
+// offered tells whether the client offered a version, and a cipher suite unless
+// that is empty.
+func (ob *Observation) offered(version, suite string) bool {
+	return slices.ContainsFunc(ob.Steps, func(s Step) bool {
+		h := s.ClientHello
+		return h != nil && slices.Contains(h.Versions, version) && (suite == "" || slices.Contains(h.CipherSuites, suite))
+	})
+}
+
+// goTypes are the messages of a handshake as crypto/tls calls them.
+var goTypes = regexp.MustCompile(`\*tls\.(\w+?)(MsgTLS13|Msg)\b`)
+
 func why(err error) string {
-	if err == nil {
+	var op *net.OpError
+	if err == nil || errors.As(err, &op) && op.Op == "local error" { // the alert, once more
 		return ""
 	}
-	return ": " + strings.TrimPrefix(err.Error(), "tls: ")
+	return ": " + goTypes.ReplaceAllString(strings.TrimPrefix(err.Error(), "tls: "), "$1")
 }
 
 func (ob *Observation) explainDone(c Circumstances) Verdict {
@@ -112,8 +142,11 @@ func (ob *Observation) explainDone(c Circumstances) Verdict {
 	return v
 }
 
-func explainNotTLS(data []byte) Verdict {
+func explainNotTLS(data []byte, startTLS string) Verdict {
 	v := Verdict{Text: "the server does not speak TLS on this port"}
+	if startTLS != "" {
+		return Verdict{Text: "the server agreed to start TLS, but what it sent then is not TLS"}
+	}
 	switch text := strings.ToLower(string(data)); {
 	case strings.HasPrefix(text, "http/"), strings.HasPrefix(text, "<!doctype html"), strings.HasPrefix(text, "<html"):
 		v.Text += ", but HTTP"
@@ -162,14 +195,18 @@ var refusals = map[uint8]string{
 	45: "the certificate has expired, or is not valid yet by the server's clock",
 	46: "it does not accept the certificate, and does not say why",
 	48: "it does not trust the CA that signed the certificate, or an intermediate is missing",
-	49: "the certificate is good, but whoever it names may not come in",
+	49: "it does not let in whom the certificate names, or, with GnuTLS, does not accept the certificate",
 	51: "the signature made with the private key is not right: the key is not that of the certificate",
 	80: "something went wrong in the server",
 }
 
 // explainShown is about servers that did not like the client's certificate.
 func (ob *Observation) explainShown(v Verdict, c Circumstances) Verdict {
-	v.Text = fmt.Sprintf("the server refused the certificate %q: %s", c.As, v.Text)
+	if ob.Closed {
+		v.Text += fmt.Sprintf(": it seems to refuse the certificate %q", c.As)
+	} else {
+		v.Text = fmt.Sprintf("the server refused the certificate %q: %s", c.As, v.Text)
+	}
 	if ob.Alert != nil && refusals[ob.Alert.Code] != "" {
 		v.Text += ": " + refusals[ob.Alert.Code]
 	}

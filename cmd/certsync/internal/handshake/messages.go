@@ -31,17 +31,21 @@ const (
 var messageNames = map[byte]string{
 	0: "hello request", 1: msgClientHello, 2: msgServerHello, 4: "new session ticket",
 	5: "end of early data", 8: "encrypted extensions", 11: msgCertificate,
-	12: "server key exchange", 13: msgCertificateRequest, 14: "server hello done",
+	12: "server key exchange", 13: msgCertificateRequest, 14: msgServerHelloDone,
 	15: "certificate verify", 16: "client key exchange", 20: msgFinished,
 	22: "certificate status", 24: "key update", 25: "compressed certificate",
 }
 
+func messageName(kind byte) string {
+	if name := messageNames[kind]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("handshake message of type %d", kind)
+}
+
 // handshake decodes one message and changes keys where it makes the sides do so.
 func (w *wire) handshake(from Side, kind byte, body []byte, encrypted bool) {
-	step := Step{From: from, Message: messageNames[kind], Encrypted: encrypted}
-	if step.Message == "" {
-		step.Message = fmt.Sprintf("handshake message of type %d", kind)
-	}
+	step := Step{From: from, Message: messageName(kind), Encrypted: encrypted}
 	s := cryptobyte.String(body)
 	ok := true
 	v13 := w.version == tls.VersionTLS13
@@ -82,13 +86,8 @@ func (w *wire) handshake(from Side, kind byte, body []byte, encrypted bool) {
 	}
 	w.add(step)
 	switch {
-	case kind == 20 && from == Client:
-		w.clientFinished = true
-		fallthrough
-	case kind == 20:
-		if v13 {
-			h.enter(applicationKeys)
-		}
+	case kind == 20 && v13:
+		h.enter(applicationKeys)
 	case kind == 24 && v13:
 		w.update(h)
 	}

@@ -71,6 +71,8 @@ type Observation struct {
 	Version, CipherSuite, Group, ALPN string
 	Chain                             []*x509.Certificate // as served
 	Request                           *CertificateRequest // nil if the server did not ask
+	// Asked tells that the server had the time to ask.
+	Asked bool
 	// Shown is how many certificates the client showed, if it was asked to.
 	Shown  int
 	Ticket *Ticket
@@ -94,10 +96,7 @@ func Observe(ctx context.Context, o Options) (*Observation, error) {
 	defer stop()
 	if o.StartTLS != "" {
 		if err := startTLS(conn, o.StartTLS); err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				err = errors.New("the server did not answer in time")
-			}
-			return nil, fmt.Errorf("start TLS in %s: %w", o.StartTLS, err)
+			return nil, fmt.Errorf("start TLS in %s: %w", o.StartTLS, connectError(err))
 		}
 	}
 	// A server that is far away gets more time for its sign.
@@ -123,6 +122,8 @@ func connectError(err error) error {
 			return call.Err
 		}
 		return op.Err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the server closed the connection")
 	}
 	return err
 }
@@ -239,7 +240,9 @@ func (ob *Observation) read(steps []Step) {
 		case s.Group != "":
 			ob.Group = s.Group
 		case s.Request != nil:
-			ob.Request = s.Request
+			ob.Request, ob.Asked = s.Request, true
+		case s.From == Server && (s.Message == msgFinished || s.Message == msgServerHelloDone):
+			ob.Asked = true
 		case s.Ticket != nil && ob.Ticket == nil:
 			ob.Ticket = s.Ticket
 		case s.Certificates != nil && s.From == Client:
@@ -265,7 +268,13 @@ func (ob *Observation) judge(ctx context.Context, t *tap) {
 	case ob.Alert != nil:
 		ob.Outcome = Failed
 	case !ob.Done && t.ended != nil && len(ob.NotTLS) == 0:
-		ob.Outcome, ob.Closed = Refused, true
+		ob.Outcome = Refused
+		// One that was meant as a warning is a word, too.
+		if i := slices.IndexFunc(ob.Steps, func(s Step) bool { return isAlert(s) && s.From == Server }); i >= 0 {
+			ob.Alert, ob.From = ob.Steps[i].Alert, Server
+		} else {
+			ob.Closed = true
+		}
 	case !ob.Done:
 		ob.Outcome = Failed
 		ob.TimedOut = ctx.Err() != nil

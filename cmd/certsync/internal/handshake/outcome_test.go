@@ -71,6 +71,9 @@ func TestNoHandshake(t *testing.T) {
 		{"closes at once", say(""), Options{}, Refused, "closed the connection during the handshake, without an alert"},
 		{"an alert of its own", say("\x15\x03\x03\x00\x02\x02\x70"), Options{}, Refused, "unrecognized_name (112): it knows no such name"},
 		{"an alert without a name", say("\x15\x03\x03\x00\x02\x02\xfe"), Options{}, Refused, "the alert 254"},
+		{"an alert that is a warning", say("\x15\x03\x03\x00\x02\x01\x70"), Options{}, Refused, "the server ended the handshake with the alert unrecognized_name (112)"},
+		{"a message that does not belong there", say("\x16\x03\x03\x00\x04\x0e\x00\x00\x00"), Options{}, Failed, "the alert unexpected_message (10): received unexpected handshake message of type serverHelloDone when waiting for serverHello"},
+		{"a record that does not belong there", say("\x16\x03\x03\x00\x00"), Options{}, Failed, "the client ended the handshake with the alert unexpected_message (10)"},
 		{"half an answer", say("\x16\x03\x03\x40\x00abc"), Options{}, Refused, "closed the connection during the handshake"},
 		{"silent", func(t testing.TB) string {
 			return listen(t, func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) })
@@ -81,6 +84,9 @@ func TestNoHandshake(t *testing.T) {
 		{"TLS 1.1 of openssl", func(t testing.TB) string {
 			return opensslServer(t, w.server, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0")
 		}, Options{}, Refused, "it wants TLS 1.1"},
+		{"TLS 1.2, and only 1.3 is offered", func(t testing.TB) string {
+			return opensslServer(t, w.server, "-tls1_2")
+		}, Options{MinVersion: tls.VersionTLS13}, Refused, "it speaks TLS 1.2, which was not offered"},
 		{"old ciphers", func(t testing.TB) string {
 			return opensslServer(t, w.clients["rsa"], "-tls1_2", "-cipher", "AES128-SHA")
 		}, Options{}, Refused, "it wants TLS 1.2 with TLS_RSA_WITH_AES_128_CBC_SHA"},
@@ -98,7 +104,10 @@ func TestNoHandshake(t *testing.T) {
 				s := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{w.server.tls()}, ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true})
 				_ = s.Handshake() // and no word to the client, whose connection is closed
 			})
-		}, Options{}, Refused, "closed the connection right after the handshake, without saying why"},
+		}, Options{}, Refused, "closed the connection right after the handshake, without saying why: it seems to require a client certificate"},
+		{"no TLS after STARTTLS", func(t testing.TB) string {
+			return dialogue(t, nil, "+OK hello\r\n", "> STLS\r\n", "+OK go on\r\n", "+OK go on\r\n")
+		}, Options{StartTLS: "pop3"}, Failed, "the server agreed to start TLS, but what it sent then is not TLS"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -111,7 +120,7 @@ func TestNoHandshake(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := Circumstances{Offered: o.Protocols}
+			c := Circumstances{Offered: o.Protocols, StartTLS: o.StartTLS}
 			if ob.IsAboutTheOffer() {
 				o.Weak = true
 				if c.Weak, err = Observe(t.Context(), o); err != nil {
@@ -123,6 +132,26 @@ func TestNoHandshake(t *testing.T) {
 				t.Errorf("%s, %q: want %s, %q\n%s", ob.Outcome, verdict.Text, test.outcome, test.text, messages(ob.Steps))
 			}
 		})
+	}
+}
+
+// TestAsked: of a server that ends before it could ask, it is not known whether it
+// asks for certificates.
+func TestAsked(t *testing.T) {
+	w := newWorld(t)
+	hello := handshakeRecord(2, "\x03\x03"+strings.Repeat("r", 32)+"\x00\xc0\x2b\x00\x00\x05\xff\x01\x00\x01\x00")
+	half := listen(t, func(conn net.Conn) {
+		_, _ = conn.Read(make([]byte, 4096))
+		_, _ = conn.Write(hello)
+	})
+	if ob := observe(t, Options{Address: half}); ob.Asked || ob.Version != "TLS 1.2" || !ob.Closed {
+		t.Errorf("%+v\n%s", ob, messages(ob.Steps))
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		whole := goServer(t, &tls.Config{Certificates: []tls.Certificate{w.server.tls()}, MaxVersion: version})
+		if ob := observe(t, Options{Address: whole}); !ob.Asked || ob.Request != nil {
+			t.Errorf("%s: %s", ob.Version, messages(ob.Steps))
+		}
 	}
 }
 

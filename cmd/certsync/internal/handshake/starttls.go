@@ -17,7 +17,15 @@ var StartTLSProtocols = []string{"imap", "ldap", "pop3", "postgres", "smtp"}
 // begins.
 func startTLS(conn net.Conn, protocol string) error {
 	// No more may be read than belongs to the answer: byte by byte then.
-	in := bufio.NewReaderSize(io.LimitReader(oneByOne{conn}, 64<<10), 16)
+	limit := &io.LimitedReader{R: oneByOne{conn}, N: 64 << 10}
+	err := begin(conn, bufio.NewReaderSize(limit, 16), protocol)
+	if err != nil && limit.N == 0 {
+		return errors.New("the server's answer does not end")
+	}
+	return err
+}
+
+func begin(conn net.Conn, in *bufio.Reader, protocol string) error {
 	switch protocol {
 	case "postgres":
 		return startPostgres(conn, in)

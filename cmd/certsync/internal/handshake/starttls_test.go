@@ -73,7 +73,7 @@ func TestStartTLS(t *testing.T) {
 		{"ldap", "ldap", []string{ldapRequest, ldapResponse}, ""},
 		{"ldap, long lengths", "ldap", []string{ldapRequest, ldapLong}, ""},
 		{"ldap without", "ldap", []string{ldapRequest, ldapRefused}, "result code 52"},
-		{"closed", "smtp", nil, "EOF"},
+		{"closed", "smtp", nil, "the server closed the connection"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestStartTLS(t *testing.T) {
 				}
 			}
 		})
-		if _, err := Observe(t.Context(), Options{Address: addr, StartTLS: "smtp", Timeout: 10 * time.Second}); err == nil || !strings.Contains(err.Error(), "EOF") {
+		if _, err := Observe(t.Context(), Options{Address: addr, StartTLS: "smtp", Timeout: 10 * time.Second}); err == nil || !strings.Contains(err.Error(), "does not end") {
 			t.Errorf("%v, want an end", err)
 		}
 	})

@@ -43,6 +43,8 @@ const (
 	msgApplicationData    = "application data"
 	msgChangeCipherSpec   = "change cipher spec"
 	msgNotTLS             = "not TLS"
+	msgServerHelloDone    = "server hello done"
+	msgMore               = "more messages"
 )
 
 // ClientHello is what a client offers.

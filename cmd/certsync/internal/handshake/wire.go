@@ -18,7 +18,7 @@ const (
 // decoded; crypto/tls has bounds of its own for what it takes.
 const (
 	maxBytes   = 1 << 20
-	maxSteps   = 300
+	maxSteps   = 300          // and a few that tell the end
 	maxRecord  = 1<<14 + 2048 // RFC 5246, section 6.2.3
 	maxMessage = 1 << 18
 )
@@ -40,8 +40,6 @@ type wire struct {
 	version                    uint16
 	suite                      uint16
 	clientRandom, serverRandom []byte
-	// clientFinished tells that the client has sent its last message of the handshake.
-	clientFinished bool
 }
 
 type record struct {
@@ -143,7 +141,7 @@ func (w *wire) decode(r record, last bool) bool {
 			h.lost = true
 		}
 		if err != nil {
-			w.add(Step{From: r.from, Message: "encrypted " + recordName(r.typ), Encrypted: true, Bytes: len(r.data)})
+			w.add(Step{From: r.from, Message: "unread " + recordName(r.typ), Encrypted: true, Bytes: len(r.data)})
 			return true
 		}
 	}
@@ -227,6 +225,7 @@ func (w *wire) content(from Side, typ byte, data []byte, encrypted bool) {
 		for len(h.message) >= 4 {
 			size := int(binary.BigEndian.Uint32(h.message) & 0xffffff)
 			if size > maxMessage {
+				w.add(Step{From: from, Message: "oversized " + messageName(h.message[0]), Encrypted: encrypted, Bytes: size})
 				h.message, h.garbage = nil, true
 				return
 			}
@@ -261,10 +260,17 @@ func (w *wire) content(from Side, typ byte, data []byte, encrypted bool) {
 	}
 }
 
+// add adds a step, and tells whether it is there. Beyond the bound are only that
+// there was more, and the alerts of both sides, which tell how it ended.
 func (w *wire) add(s Step) bool {
-	if len(w.steps) >= maxSteps {
-		return false
+	n := len(w.steps)
+	ends := s.Alert != nil && s.Alert.Fatal
+	switch {
+	case n < maxSteps, ends && n < maxSteps+3:
+		w.steps = append(w.steps, s)
+		return true
+	case n == maxSteps:
+		w.steps = append(w.steps, Step{From: s.From, Message: msgMore})
 	}
-	w.steps = append(w.steps, s)
-	return true
+	return false
 }

@@ -68,7 +68,7 @@ func TestWireChunks(t *testing.T) {
 				whole.pass(e.from, e.data)
 			}
 			whole.advance(true)
-			if last := whole.steps[len(whole.steps)-1]; !whole.clientFinished || last.Message != msgFinished {
+			if last := whole.steps[len(whole.steps)-1]; last.Message != msgFinished {
 				t.Fatalf("the end is missing:\n%s", messages(whole.steps))
 			}
 			parts := newWire()
@@ -78,7 +78,7 @@ func TestWireChunks(t *testing.T) {
 					parts.advance(false)
 				}
 			}
-			if strings.Contains(messages(parts.steps), "encrypted record") {
+			if strings.Contains(messages(parts.steps), "unread record") {
 				t.Errorf("it did not wait for the secrets:\n%s", messages(parts.steps))
 			}
 			parts.secrets = log
@@ -92,7 +92,7 @@ func TestWireChunks(t *testing.T) {
 				blind.pass(e.from, e.data)
 			}
 			blind.advance(true)
-			if have := messages(blind.steps); !strings.Contains(have, "s encrypted record*") && !strings.Contains(have, "s encrypted handshake message*") {
+			if have := messages(blind.steps); !strings.Contains(have, "s unread record*") && !strings.Contains(have, "s unread handshake message*") {
 				t.Errorf("without secrets:\n%s", have)
 			}
 		})
@@ -155,12 +155,12 @@ func TestWireMalformed(t *testing.T) {
 		{"a request cut short", slices.Concat(hello12, handshakeRecord(13, "\x01\x40\x00\x02\x04\x03\x00\x05ab")), "s server hello\ns malformed certificate request\n"},
 		{"a name that is none", slices.Concat(hello12, handshakeRecord(13, "\x01\x40\x00\x02\x04\x03\x00\x04\x00\x02hi")), "s server hello\ns certificate request\n"},
 		{"unknown message", handshakeRecord(77, "x"), "s handshake message of type 77\n"},
-		{"a message over the limit", []byte{recordHandshake, 3, 3, 0, 4, 2, 0xff, 0xff, 0xff}, ""},
+		{"a message over the limit", []byte{recordHandshake, 3, 3, 0, 4, 2, 0xff, 0xff, 0xff}, "s oversized server hello\n"},
 		{"a record over the limit", []byte{recordHandshake, 3, 3, 0xff, 0xff}, "s not TLS\n"},
 		{"an alert of three bytes", []byte{recordAlert, 3, 3, 0, 3, 2, 40, 0}, "s malformed alert\n"},
 		{"a heartbeat", []byte{24, 3, 3, 0, 1, 0}, "s unknown record\n"},
 		{"empty record", []byte{recordHandshake, 3, 3, 0, 0}, ""},
-		{"encrypted garbage", slices.Concat(hello12, []byte{recordChangeCipherSpec, 3, 3, 0, 1, 1, recordHandshake, 3, 3, 0, 2, 0, 0}), "s server hello\ns change cipher spec\ns encrypted handshake message*\n"},
+		{"encrypted garbage", slices.Concat(hello12, []byte{recordChangeCipherSpec, 3, 3, 0, 1, 1, recordHandshake, 3, 3, 0, 2, 0, 0}), "s server hello\ns change cipher spec\ns unread handshake message*\n"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -181,8 +181,13 @@ func TestWireBounds(t *testing.T) {
 		w.pass(Server, handshakeRecord(0, ""))
 		w.advance(false)
 	}
-	if len(w.steps) != maxSteps {
-		t.Errorf("%d steps", len(w.steps))
+	for range 10 {
+		w.pass(Client, []byte{recordAlert, 3, 3, 0, 2, 2, 10})
+		w.advance(false)
+	}
+	end := "s more messages\nc alert unexpected_message\nc alert unexpected_message\n"
+	if have := messages(w.steps[maxSteps:]); have != end {
+		t.Errorf("the end of the steps is %q", have)
 	}
 	w = newWire()
 	for range 200 {
@@ -220,7 +225,7 @@ func FuzzWire(f *testing.F) {
 		w.pass(Server, server)
 		w.advance(false)
 		w.advance(true)
-		if len(w.steps) > maxSteps || len(w.queue) > 0 {
+		if len(w.steps) > maxSteps+3 || len(w.queue) > 0 {
 			t.Errorf("%d steps, %d records left", len(w.steps), len(w.queue))
 		}
 		if _, err := json.Marshal(w.steps); err != nil {
