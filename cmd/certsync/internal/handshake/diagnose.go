@@ -132,10 +132,10 @@ func (ob *Observation) explainDone(c Circumstances) Verdict {
 		v.Hint = "the program behind may still refuse who shows none; try one with --as NAME"
 	case c.Without != nil && c.Without.Outcome == Accepted:
 		v.Text += fmt.Sprintf("; the server accepts %q in it, and clients without a certificate, too", c.As)
-		v.Hint = "whether this certificate counts is up to the program behind, which may answer HTTP 400, 401 or 403"
+		v.Hint = "whether this certificate counts is up to the program behind, which may still refuse it, over HTTP with 400, 401 or 403"
 	case len(c.Objections) > 0:
 		v.Text += fmt.Sprintf("; the server accepts %q in it, in spite of what is wrong with it", c.As)
-		v.Hint = "it does not check that in the handshake; the program behind may, and answer HTTP 400, 401 or 403"
+		v.Hint = "it does not check that in the handshake; the program behind may, and refuse it, over HTTP with 400, 401 or 403"
 	default:
 		v.Text += fmt.Sprintf("; the server accepts %q", c.As)
 	}
@@ -164,7 +164,10 @@ func explainNotTLS(data []byte, startTLS string) Verdict {
 // explainHello is about servers that did not like the client's hello.
 func (ob *Observation) explainHello(v Verdict, c Circumstances) Verdict {
 	if ob.Alert == nil {
-		v.Hint = "the port may not be for TLS, a proxy may stand between, or the server has no certificate for this name (--server-name)"
+		v.Hint = "the server may have no certificate for this name (--server-name)"
+		if c.StartTLS == "" {
+			v.Hint += ", or the port is not for TLS, or only after another protocol (--starttls)"
+		}
 		return v
 	}
 	switch ob.Alert.Code {

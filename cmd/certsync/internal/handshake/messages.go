@@ -2,6 +2,7 @@ package handshake
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -369,5 +370,5 @@ func nameOf(der []byte) string {
 	}
 	var name pkix.Name
 	name.FillFromRDNSequence(&sequence)
-	return pki.SubjectString(name)
+	return cmp.Or(pki.SubjectString(name), "an empty name")
 }

@@ -174,6 +174,19 @@ func TestWireMalformed(t *testing.T) {
 	}
 }
 
+// TestNameOf: a name of a CA is never nothing.
+func TestNameOf(t *testing.T) {
+	for der, want := range map[string]string{
+		"\x30\x0c\x31\x0a\x30\x08\x06\x03\x55\x04\x03\x13\x01\x61": "CN=a",
+		"\x30\x00": "an empty name",
+		"hi":       "malformed name 6869",
+	} {
+		if have := nameOf([]byte(der)); have != want {
+			t.Errorf("%x: %q, want %q", der, have, want)
+		}
+	}
+}
+
 // TestWireBounds: a server that goes on for ever does not keep the decoder busy.
 func TestWireBounds(t *testing.T) {
 	w := newWire()
