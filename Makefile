@@ -27,8 +27,8 @@ quickstart: build ## make a CA, a server and a client certificate, and prove tha
 test: test-tools control-plane-build ## run all tests
 	@.ci/test $(TESTFLAGS) ./...
 
-# Without openssl and curl too little would be tested to say so. What tests of single
-# programs need may be missing, but not in CI: they are skipped then, and named.
+# Without openssl and curl too little would be tested. What else is missing has the
+# tests that use it skipped, but not in CI.
 .PHONY: test-tools
 test-tools:
 	@.ci/need openssl curl

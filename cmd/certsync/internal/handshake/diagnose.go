@@ -45,12 +45,7 @@ func (ob *Observation) Explain(c Circumstances) Verdict {
 		}
 		return v
 	case c.Weak != nil && c.Weak.Version != "" && !ob.offered(c.Weak.Version, c.Weak.CipherSuite):
-		v := Verdict{fmt.Sprintf("%s: it wants %s with %s, which clients of today do not offer", ob.ending(), c.Weak.Version, c.Weak.CipherSuite),
-			"configure the server for TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20-Poly1305"}
-		if version := c.Weak.Version; version == "TLS 1.2" && !ob.offered(version, "") {
-			v = Verdict{fmt.Sprintf("%s: it speaks %s, which was not offered", ob.ending(), version), "leave out --tls-version, or configure the server for TLS 1.3"}
-		}
-		return v
+		return ob.explainWeak(c.Weak)
 	}
 	v := Verdict{Text: ob.ending()}
 	switch {
@@ -58,7 +53,7 @@ func (ob *Observation) Explain(c Circumstances) Verdict {
 		v.Text += why(ob.Err)
 	case ob.Version == "":
 		v = ob.explainHello(v, c)
-	case ob.Request != nil && ob.Shown == 0:
+	case ob.Request != nil && ob.Shown == 0 && c.As == "":
 		if ob.Closed {
 			v.Text += ": it seems to require a client certificate"
 		} else {
@@ -67,9 +62,6 @@ func (ob *Observation) Explain(c Circumstances) Verdict {
 		v.Hint = "show one of the spec with --as NAME"
 		if len(ob.Request.CAs) > 0 {
 			v.Hint += "; it has to be signed by " + oneOf(ob.Request.CAs)
-		}
-		if c.As != "" {
-			v.Hint = ""
 		}
 	case ob.Shown > 0:
 		v = ob.explainShown(v, c)
@@ -159,6 +151,15 @@ func explainNotTLS(data []byte, startTLS string) Verdict {
 		v.Hint = "some protocols begin without TLS: see --starttls"
 	}
 	return v
+}
+
+// explainWeak is about servers that take what was not offered at first.
+func (ob *Observation) explainWeak(weak *Observation) Verdict {
+	if weak.Version == "TLS 1.2" && !ob.offered(weak.Version, "") {
+		return Verdict{ob.ending() + ": it speaks TLS 1.2, which was not offered", "leave out --tls-version, or configure the server for TLS 1.3"}
+	}
+	return Verdict{fmt.Sprintf("%s: it wants %s with %s, which clients of today do not offer", ob.ending(), weak.Version, weak.CipherSuite),
+		"configure the server for TLS 1.2 or 1.3 with ECDHE and AES-GCM or ChaCha20-Poly1305"}
 }
 
 // explainHello is about servers that did not like the client's hello.
