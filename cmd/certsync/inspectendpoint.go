@@ -171,7 +171,8 @@ func (a *app) inspectEndpoint(ctx context.Context, endpoint string, r *endpointR
 	if r.serverName != "" {
 		name = r.serverName
 	}
-	name, _, _ = strings.Cut(name, "%") // the zone of an IPv6 address
+	name, _, _ = strings.Cut(name, "%")  // the zone of an IPv6 address
+	name = strings.TrimSuffix(name, ".") // which is for name servers (RFC 6066, section 3)
 	o := handshake.Options{
 		Address: net.JoinHostPort(host, port), ServerName: name, Protocols: r.alpn,
 		StartTLS: r.startTLS, Timeout: r.timeout, Grace: time.Second,
