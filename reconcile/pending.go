@@ -265,9 +265,12 @@ func (o *observer) lookup(ctx context.Context, r *remoteState) {
 		return
 	}
 	r.approval = remote.Approval(r.pending.Request)
-	if r.answer, err = remote.Lookup(ctx, sent); err != nil {
+	answer, err := remote.Lookup(ctx, sent)
+	if err != nil {
 		r.err = fmt.Errorf("issuer %q: look up the request %s: %w", r.issuer.Name, r.pending.Request, err)
+		return
 	}
+	r.answer = answer
 }
 
 // limited calls f for 0 ≤ i < n, at most limit of them at once.

@@ -133,15 +133,16 @@ func (i *Issuer) Lookup(ctx context.Context, s reconcile.Sent) (reconcile.Answer
 	return i.answer(s, csr)
 }
 
-// answer reads an object, if it is that of the request.
+// answer reads an object, if it is that of the request. Of a foreign one it tells
+// nothing, so that nobody takes it for ours.
 func (i *Issuer) answer(s reconcile.Sent, csr *certificates.CertificateSigningRequest) (reconcile.Answer, error) {
 	a := reconcile.Answer{State: reconcile.RequestPending, UID: string(csr.UID), Since: csr.CreationTimestamp.Time}
 	if s.UID != "" && s.UID != a.UID {
-		return a, hinted{fmt.Errorf("%w, made at %s: the one that was sent is gone", errForeign, a.Since.UTC().Format(time.RFC3339)),
+		return reconcile.Answer{}, hinted{fmt.Errorf("%w, made at %s: the one that was sent is gone", errForeign, a.Since.UTC().Format(time.RFC3339)),
 			i.cluster.kubectl + " get csr " + s.Name + " -o yaml shows it; ask anew with --replace"}
 	}
 	if !i.asks(csr, s) {
-		return a, hinted{fmt.Errorf("%w, which asks for something else", errForeign),
+		return reconcile.Answer{}, hinted{fmt.Errorf("%w, which asks for something else", errForeign),
 			i.cluster.kubectl + " get csr " + s.Name + " -o yaml shows it; ask anew with --replace"}
 	}
 	for _, c := range csr.Status.Conditions {
@@ -160,7 +161,7 @@ func (i *Issuer) answer(s reconcile.Sent, csr *certificates.CertificateSigningRe
 	if len(csr.Status.Certificate) > 0 {
 		chain, err := pki.ParseCertificates(csr.Status.Certificate)
 		if err != nil {
-			return a, fmt.Errorf("what %s answered: %w", i.signer, err)
+			return reconcile.Answer{}, fmt.Errorf("what %s answered: %w", i.signer, err)
 		}
 		a.State, a.Chain = reconcile.RequestIssued, chain
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -107,6 +108,7 @@ func (a *app) requestsOf(ctx context.Context, sp *spec.Spec, p *reconcile.Plan, 
 		return nil, fmt.Errorf("name %q: %w", name, err)
 	}
 	var list []decision
+	var unknown []error
 	known := ""
 	for i := range p.Items {
 		it := &p.Items[i]
@@ -122,14 +124,22 @@ func (a *app) requestsOf(ctx context.Context, sp *spec.Spec, p *reconcile.Plan, 
 		if it.Request == nil || issuer == nil || !issuer.Remote() {
 			continue
 		}
-		if it.Error != "" && it.Request.State == "" { // what became of it is not known
-			return nil, withHint(fmt.Errorf("%s: %s", id.Title(), it.Error), it.Hint)
+		switch it.Request.State {
+		case "": // what became of it is not known, nor whether what has its name is ours
+			why := it.Error
+			if why == "" { // something is repaired meanwhile
+				why = strings.Join(it.Warnings, "; ")
+			}
+			unknown = append(unknown, withHint(fmt.Errorf("%s: %s", id.Title(), why), it.Hint))
+			continue
+		case reconcile.RequestAbsent:
+			continue
 		}
 		list = append(list, decision{issuer.Kubernetes.Cluster, it.Request.Name, it.Request.UID, " of " + id.Title()})
 	}
 	switch {
-	case len(list) > 0:
-		return list, nil
+	case len(list) > 0 || len(unknown) > 0:
+		return list, errors.Join(unknown...)
 	case known != "":
 		return nil, fmt.Errorf("%s has no pending request", known)
 	}

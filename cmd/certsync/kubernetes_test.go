@@ -593,6 +593,11 @@ func testForeign(t *testing.T, c cluster) {
 	c.must("POST", csrPath, same) // the same request, but another object
 	p.want(1, plan, "there is another request of that name", "the one that was sent is gone")
 	p.want(1, apply, "there is another request of that name")
+	p.want(1, []string{"approve", "jane"}, "there is another request of that name")
+	p.want(1, []string{"approve", "*"}, "there is another request of that name")
+	if conditions := c.csr(name).Status.Conditions; len(conditions) > 0 {
+		t.Errorf("a request that is not its own has %v", conditions)
+	}
 	c.clear()
 
 	// One that certsync has not sent yet, when somebody takes the name.
