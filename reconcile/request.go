@@ -177,6 +177,9 @@ func (a *applier) requestFor(ctx context.Context, t *task, remote Remote) (*Pend
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a request: %w", err)
 	}
+	if st.Leaf != nil {
+		req.Replaces = st.Leaf.Fingerprint.String()
+	}
 	p := &PendingRequest{FormatVersion: PendingVersion, Kind: c.Kind, Name: c.Name, Source: c.Source, Issuer: c.Issuer,
 		Want: want(c, a.remoteIssuer(c)), Request: remote.Name(req), CSR: req.CSR, Usages: req.Usages, Duration: req.Duration.String(),
 		PublicKey: key.Fingerprint().String(), Created: now.UTC().Truncate(time.Second)}

@@ -131,6 +131,7 @@ func (c *Cluster) CA() ([]*x509.Certificate, error) {
 // tried again for downFor.
 const (
 	callWithin = 10 * time.Second
+	endWithin  = time.Second // for a call whose time is up
 	downFor    = 10 * time.Second
 )
 

@@ -37,10 +37,11 @@ func NewIssuer(c *Cluster, k *spec.Kubernetes) *Issuer {
 }
 
 // Name returns certsync-NAME-DIGEST: NAME tells people whose request it is, DIGEST
-// is that of the public key and of everything that is asked for.
+// is that of the public key, of everything that is asked for, and of what is to be
+// replaced: the renewal of a key that is kept is no answer from before.
 func (i *Issuer) Name(r pki.Request) string {
 	h := sha256.New()
-	for _, part := range append([]string{i.signer, fmt.Sprint(*expiration(r)), string(r.CSR)}, usageNames(r)...) {
+	for _, part := range append([]string{i.signer, fmt.Sprint(*expiration(r)), string(r.CSR), r.Replaces}, usageNames(r)...) {
 		fmt.Fprintf(h, "%d %s\n", len(part), part)
 	}
 	return "certsync-" + label(r.ID.Name) + hex.EncodeToString(h.Sum(nil)[:12])
@@ -206,11 +207,25 @@ func (c *Cluster) do(ctx context.Context, k call, f func(context.Context) error)
 	return c.try(ctx, k, f)
 }
 
-// try is do for who tries again until the cluster is back.
+// try is do for who tries again until the cluster is back. It returns soon after ctx
+// ends even if f does not: client-go waits for as long as the command does that a
+// kubeconfig gets its credentials from.
 func (c *Cluster) try(ctx context.Context, k call, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, callWithin, errSlow)
 	defer cancel()
-	return c.explain(ctx, k, f(ctx))
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	select {
+	case err := <-done:
+		return c.explain(ctx, k, err)
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return c.explain(ctx, k, err)
+	case <-time.After(endWithin):
+		return c.explain(ctx, k, context.Cause(ctx))
+	}
 }
 
 // get returns an object, or nil if it is not there.

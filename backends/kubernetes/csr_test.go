@@ -36,6 +36,7 @@ func TestName(t *testing.T) {
 		"csr":    func(_ *Issuer, r *pki.Request) { r.CSR = []byte("csr2") },
 		"length": func(_ *Issuer, r *pki.Request) { r.Duration = 2 * time.Hour },
 		"usages": func(_ *Issuer, r *pki.Request) { r.Usages = r.Usages[:1] },
+		"before": func(_ *Issuer, r *pki.Request) { r.Replaces = "ab:cd" },
 		"owner":  func(_ *Issuer, r *pki.Request) { r.ID.Name = "other" },
 	} {
 		i, r := *i, r

@@ -39,7 +39,11 @@ func (c *Cluster) explain(ctx context.Context, k call, err error) error {
 		if cause := context.Cause(ctx); ctx.Err() != nil && !errors.Is(cause, errSlow) {
 			return cause
 		}
+		slow := errors.Is(context.Cause(ctx), errSlow)
 		err = fmt.Errorf("%s cannot be reached at %s: %w", c.title, c.host, plain(ctx, err))
+		if plugin := c.config.ExecProvider; plugin != nil && slow {
+			err = hinted{err, fmt.Sprintf("the kubeconfig gets its credentials from %s: does that end?", plugin.Command)}
+		}
 		c.unreachable(err)
 		return err
 	}

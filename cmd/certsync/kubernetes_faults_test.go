@@ -465,6 +465,33 @@ func testForbidden(t *testing.T, c cluster) {
 	c.clear()
 }
 
+// With a key that is kept, a renewal may sign the very CSR that the request before it
+// had, which is still there where certsync may not remove it.
+func testKeptKey(t *testing.T, c cluster) {
+	kubeconfig := c.user("keeper", "nobodies")
+	c.rules("keeper", rule(csrs, "create"), rule(csrs, "get"), rule(csrs+"/approval", "update"), rule("signers", "approve", "kubernetes.io/kube-apiserver-client"))
+	p := newProject(t, kubeconfig, strings.Replace(proxiedSpec, "files:", "privateKey: {algorithm: RSA, rotationPolicy: Never}, files:", 1))
+	eventually(t, func() error {
+		if out, code := p.certsync("apply", "--yes", "--wait=20s"); code != 0 {
+			return errors.New(out)
+		}
+		return nil
+	})
+	cert, key := p.read("jane.crt"), p.read("jane.key")
+	p.skip = 20 * time.Hour
+	p.want(0, []string{"apply", "--yes", "--wait=20s"}, "RenewalDue", "1 done")
+	if bytes.Equal(cert, p.read("jane.crt")) {
+		t.Error("the certificate is the one that it replaces")
+	}
+	if !bytes.Equal(key, p.read("jane.key")) {
+		t.Error("the key is another one")
+	}
+	if n := len(c.csrs()); n != 2 {
+		t.Errorf("%d requests", n)
+	}
+	c.clear()
+}
+
 func testUnauthorized(t *testing.T, c cluster) {
 	stranger := newProject(t, "none", "issuers:\n  strangers: {ca: {commonName: kubernetes, files: {combined: ca.pem}}}\n"+
 		"certificates:\n  stranger: {issuer: strangers, profile: client, commonName: jane, kubeconfig: {path: kubeconfig, server: \""+c.URL+"\", ca: "+
@@ -516,6 +543,13 @@ func testUnreachable(t *testing.T, c cluster) {
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !bytes.Contains(out, []byte("no answer within 10s")) || !bytes.Contains(out, []byte("2 done, 21 failed")) {
 		t.Errorf("%v\n%s", err, out)
 	}
+
+	// The credentials come from a command that does not end.
+	p = newProject(t, "plugin.conf", text)
+	p.write("plugin.conf", `{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}],
+		clusters: [{name: a, cluster: {server: "https://`+address+`"}}],
+		users: [{name: a, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: sleep, args: ["20"], interactiveMode: Never}}}]}`)
+	p.want(1, apply, "no answer within 10s", "hint: the kubeconfig gets its credentials from sleep", "2 done, 1 failed")
 
 	// Something else answers.
 	web := httptest.NewServer(http.NotFoundHandler())

@@ -42,6 +42,7 @@ func TestKubernetes(t *testing.T) {
 		{"another object has the name", testForeign},
 		{"a kubelet is approved by the cluster", testKubelet},
 		{"each missing right is told", testForbidden},
+		{"a key that is kept is renewed", testKeptKey},
 		{"who is not let in is told", testUnauthorized},
 		{"what is no apiserver is told", testUnreachable},
 		{"the default cluster is that of kubectl", testDefaultCluster},

@@ -38,6 +38,9 @@ type Request struct {
 	CA       *spec.CA
 	// SubjectKeyID is the key's identifier; empty to derive it from the key.
 	SubjectKeyID []byte
+	// Replaces is the fingerprint of the certificate that was there before; empty for
+	// none. A key that is kept may sign the same CSR twice, to the letter.
+	Replaces string
 	// Now is the time of the request.
 	Now time.Time
 
