@@ -78,7 +78,7 @@ func Apply(ctx context.Context, sp *spec.Spec, s *State, p *Plan, b Backends, o 
 			for _, t := range stage {
 				pending := errors.Is(t.result.Err, ErrPending)
 				a.waiting = a.waiting || pending
-				a.failed = a.failed || t.result.Err != nil && !pending
+				a.failed = a.failed || t.result.Err != nil && !pending || t.item.Left() != nil
 			}
 		}
 		a.forget(ctx, p)

@@ -130,8 +130,14 @@ type Item struct {
 	Warnings []string         `json:"warnings,omitempty"`
 
 	err     error                 // what Error was made from
+	left    error                 // see Left
 	drifted map[*spec.Object]bool // objects whose data is to change
 }
+
+// Left returns what is wrong with the certificate still when it is repaired: its
+// request was refused, or it is not known what became of that. It is nil for an
+// item that does all that the spec asks for, or only waits.
+func (i *Item) Left() error { return i.left }
 
 // ItemRequest is a request to a remote issuer.
 type ItemRequest struct {

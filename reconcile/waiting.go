@@ -136,6 +136,7 @@ func (d *differ) cannotTell(it *Item, err error, hint string) {
 	if it.Has(OutputDrift) {
 		it.Action = ActionRepair
 		it.Warnings = append(it.Warnings, err.Error())
+		it.left = hintedError{err, hint}
 		return
 	}
 	it.Action, it.Outputs, it.NewKey = ActionNone, nil, false

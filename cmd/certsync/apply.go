@@ -201,10 +201,17 @@ func outcome(p *reconcile.Plan, results []reconcile.Result) error {
 			return errReported
 		}
 	}
+	var left []error
 	for i := range p.Items {
 		// What was repaired while its request waits, waits all the same.
 		it := &p.Items[i]
 		pending = pending || it.Action == reconcile.ActionRepair && it.Has(reconcile.Pending)
+		if err := it.Left(); err != nil {
+			left = append(left, fmt.Errorf("%s: %w", it.ID().Title(), err))
+		}
+	}
+	if len(left) > 0 {
+		return errors.Join(left...)
 	}
 	if pending {
 		return exitIncomplete

@@ -509,6 +509,21 @@ func testDecide(t *testing.T, c cluster) {
 	p.want(1, apply, "she has left", "1 done, 1 failed")
 	p.pair("joe.pem", "joe.pem")
 
+	// What can be repaired is, and it is no success for that.
+	p.want(3, append(apply, "--replace", "joe", "joe"))
+	p.want(0, []string{"deny", "joe", "--reason", "one is enough"})
+	if err := os.Chmod(p.path("joe.pem"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	p.want(2, append(plan, "joe"), "OutputDrift", "one is enough")
+	p.want(1, append(apply, "joe"), "Apply: 1 done, 0 failed.", `error: certificate "joe": the request`, "one is enough", "--replace joe")
+	p.pair("joe.pem", "joe.pem")
+	p.want(1, append(apply, "joe"), "one is enough")
+	p.edit("commonName: joe", "commonName: joey")
+	p.want(3, append(apply, "joe"))
+	p.want(0, []string{"approve", "joe"})
+	p.want(0, append(apply, "joe", "--wait"))
+
 	// The cluster forgets it, certsync does not.
 	c.must("DELETE", csrPath+"/"+jane, nil)
 	p.skip = 48 * time.Hour

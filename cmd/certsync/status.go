@@ -17,7 +17,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Show the state of each certificate",
 		Long: `Show the state of each certificate: its issuer, whether anything is wrong with it
 or due, when it expires and when it is renewed, and where it is written to.
-Nothing is changed. The exit code is 1 only if something could not be read.`,
+Nothing is changed. The exit code is 1 only if something could not be read, or a
+request was refused.`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if err := checkFormat(format, "text", "wide", "json"); err != nil {
 				return err
