@@ -400,6 +400,16 @@ func TestSpecChangesWhileItWaits(t *testing.T) {
 	if ids, err := w.backends().Store.(*files.Store).ListPending(context.Background()); err != nil || len(ids) > 0 {
 		t.Errorf("pending: %v %v", ids, err)
 	}
+	// Another kind of issuer signs: whoever approves is not asked for nothing.
+	w.edit("commonName: jane", "commonName: joan")
+	w.wantPending()
+	w.edit("issuers:\n", "issuers:\n  near: {ca: {commonName: near, files: {combined: near.pem}}}\n")
+	w.edit("issuer: far", "issuer: near")
+	w.applyOK(reconcile.Options{})
+	if len(w.known) != 0 {
+		t.Error("a request whose certificate is signed by another issuer is not withdrawn")
+	}
+	w.wantEmpty()
 }
 
 // What the spec has no more is neither waited for nor kept, once it is pruned.

@@ -33,22 +33,35 @@ func (a *applier) withdrawPending(ctx context.Context, p *PendingRequest) {
 }
 
 // forget removes the requests of what the plan is about that are of no use any
-// more: the spec has changed back, or was answered otherwise.
+// more: the spec has changed back, or has another kind of issuer, which has signed.
 func (a *applier) forget(ctx context.Context, p *Plan) {
 	store, err := a.pendingStore()
 	if err != nil || ctx.Err() != nil {
 		return
 	}
+	for _, t := range a.tasks {
+		if st := a.asked(t.item); st != nil && st.issuer == nil && t.item.Action.Issues() && t.result.Err == nil {
+			a.withdrawPending(ctx, st.pending) // it went with the commit
+		}
+	}
 	for i := range p.Items {
 		it := &p.Items[i]
-		st := a.state.Of(it.ID())
-		if st == nil || st.remote == nil || st.remote.pending == nil || st.remote.useful(a.options.Now()) || it.Action.Issues() || it.Error != "" {
+		st := a.asked(it)
+		if st == nil || st.useful(a.options.Now()) || it.Action.Issues() || it.Error != "" {
 			continue
 		}
 		if store.RemovePending(ctx, it.ID()) == nil {
-			a.withdrawPending(ctx, st.remote.pending)
+			a.withdrawPending(ctx, st.pending)
 		}
 	}
+}
+
+// asked returns what was found of an item's request; nil if it has none.
+func (a *applier) asked(it *Item) *remoteState {
+	if st := a.state.Of(it.ID()); st != nil && st.remote != nil && st.remote.pending != nil {
+		return st.remote
+	}
+	return nil
 }
 
 // noteRefusal keeps a refusal that the plan tells of: the issuer forgets it.
