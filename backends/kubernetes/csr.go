@@ -140,11 +140,11 @@ func (i *Issuer) answer(s reconcile.Sent, csr *certificates.CertificateSigningRe
 	a := reconcile.Answer{State: reconcile.RequestPending, UID: string(csr.UID), Since: csr.CreationTimestamp.Time}
 	if s.UID != "" && s.UID != a.UID {
 		return reconcile.Answer{}, hinted{fmt.Errorf("%w, made at %s: the one that was sent is gone", errForeign, a.Since.UTC().Format(time.RFC3339)),
-			i.cluster.kubectl + " get csr " + s.Name + " -o yaml shows it; ask anew with --replace"}
+			i.cluster.kubectl + " get csr " + s.Name + " -o yaml shows it; ask anew with --replace " + s.Request.ID.Name}
 	}
 	if !i.asks(csr, s) {
 		return reconcile.Answer{}, hinted{fmt.Errorf("%w, which asks for something else", errForeign),
-			i.cluster.kubectl + " get csr " + s.Name + " -o yaml shows it; ask anew with --replace"}
+			i.cluster.kubectl + " get csr " + s.Name + " -o yaml shows it; ask anew with --replace " + s.Request.ID.Name}
 	}
 	for _, c := range csr.Status.Conditions {
 		state := map[certificates.RequestConditionType]reconcile.RequestState{

@@ -299,6 +299,7 @@ func testClient(t *testing.T, c cluster) {
 	p.want(2, plan, "wait", "Pending", command, "1 waiting")
 	p.want(0, []string{"status"}, "pending", command)
 	p.want(3, apply, command, "1 waiting")
+	p.want(3, append(apply, "-o", "json"), `"approve": "`+command+`"`, `"request": "`+name+`"`)
 	if csr := c.csr(name); *csr.Spec.ExpirationSeconds != 24*3600 || csr.Spec.SignerName != certificates.KubeAPIServerClientSignerName ||
 		fmt.Sprint(csr.Spec.Usages) != "[digital signature client auth]" || csr.Spec.Username != "kubernetes-admin" {
 		t.Errorf("the request is %+v", csr.Spec)
@@ -607,7 +608,7 @@ func testForeign(t *testing.T, c cluster) {
 	same.Status = certificates.CertificateSigningRequestStatus{}
 	c.clear()
 	c.must("POST", csrPath, same) // the same request, but another object
-	p.want(1, plan, "there is another request of that name", "the one that was sent is gone")
+	p.want(1, plan, "there is another request of that name", "the one that was sent is gone", "--replace jane")
 	p.want(1, apply, "there is another request of that name")
 	p.want(1, []string{"approve", "jane"}, "there is another request of that name")
 	p.want(1, []string{"approve", "*"}, "there is another request of that name")

@@ -34,6 +34,8 @@ type ReportedResult struct {
 	Error       string           `json:"error,omitempty"`
 	Pending     string           `json:"pending,omitempty"` // why it is not done yet
 	Request     string           `json:"request,omitempty"` // name of a remote issuer's request
+	Approve     string           `json:"approve,omitempty"` // the command to approve it
+	Hint        string           `json:"hint,omitempty"`    // how to mend the error
 	Fingerprint string           `json:"fingerprint,omitempty"`
 	NotAfter    time.Time        `json:"notAfter,omitzero"`
 	Altered     []pki.Difference `json:"altered,omitempty"`
@@ -48,7 +50,7 @@ func ApplyReport(p *reconcile.Plan, results []reconcile.Result) Report {
 	r := Report{FormatVersion: reportVersion, Plan: p, Results: make([]ReportedResult, 0, len(results))}
 	for _, res := range results {
 		out := ReportedResult{Kind: string(res.Kind), Name: res.Name, Action: res.Action,
-			Request: res.Request, Altered: res.Altered, Warnings: res.Warnings}
+			Request: res.Request, Approve: res.Approve, Hint: hint(res.Err), Altered: res.Altered, Warnings: res.Warnings}
 		switch {
 		case errors.Is(res.Err, reconcile.ErrPending):
 			out.Pending = res.Err.Error()

@@ -40,10 +40,18 @@ func Error(w io.Writer, err error) {
 		return
 	}
 	errorLines(w, err)
-	var h interface{ Hint() string }
-	if errors.As(err, &h) && h.Hint() != "" {
-		fmt.Fprintf(w, "hint: %s\n", h.Hint())
+	if h := hint(err); h != "" {
+		fmt.Fprintf(w, "hint: %s\n", h)
 	}
+}
+
+// hint returns the advice that an error carries.
+func hint(err error) string {
+	var h interface{ Hint() string }
+	if errors.As(err, &h) {
+		return h.Hint()
+	}
+	return ""
 }
 
 func errorLines(w io.Writer, err error) {
