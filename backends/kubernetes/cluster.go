@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -83,7 +84,11 @@ func Open(c *spec.Cluster) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", title, err)
 	}
-	return &Cluster{title: title, host: config.Host, kubectl: kubectl(c), client: client, config: config,
+	host := config.Host
+	if u, err := url.Parse(host); err == nil {
+		host = u.Redacted() // it may have a password
+	}
+	return &Cluster{title: title, host: host, kubectl: kubectl(c), client: client, config: config,
 		codec: runtime.NewParameterCodec(scheme)}, nil
 }
 

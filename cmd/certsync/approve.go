@@ -102,14 +102,15 @@ func (a *app) decide(ctx context.Context, names []string, d kubernetes.Decision,
 }
 
 // requestsOf returns the requests that a name means: those of the certificates that
-// it matches as a glob, else the object of that name, in any of the spec's clusters.
+// it matches, of which a glob means those that nobody has decided about, else the
+// object of that name, in any of the spec's clusters.
 func (a *app) requestsOf(ctx context.Context, sp *spec.Spec, p *reconcile.Plan, name string) ([]decision, error) {
 	if _, err := path.Match(name, ""); err != nil {
 		return nil, fmt.Errorf("name %q: %w", name, err)
 	}
 	var list []decision
 	var unknown []error
-	known := ""
+	known, glob := "", strings.ContainsAny(name, `*?[\`)
 	for i := range p.Items {
 		it := &p.Items[i]
 		id := it.ID()
@@ -124,15 +125,15 @@ func (a *app) requestsOf(ctx context.Context, sp *spec.Spec, p *reconcile.Plan, 
 		if it.Request == nil || issuer == nil || !issuer.Remote() {
 			continue
 		}
-		switch it.Request.State {
-		case "": // what became of it is not known, nor whether what has its name is ours
+		switch state := it.Request.State; {
+		case state == "": // what became of it is not known, nor whether what has its name is ours
 			why := it.Error
 			if why == "" { // something is repaired meanwhile
 				why = strings.Join(it.Warnings, "; ")
 			}
 			unknown = append(unknown, withHint(fmt.Errorf("%s: %s", id.Title(), why), it.Hint))
 			continue
-		case reconcile.RequestAbsent:
+		case state == reconcile.RequestAbsent, glob && state != reconcile.RequestPending:
 			continue
 		}
 		list = append(list, decision{issuer.Kubernetes.Cluster, it.Request.Name, it.Request.UID, " of " + id.Title()})
@@ -140,6 +141,8 @@ func (a *app) requestsOf(ctx context.Context, sp *spec.Spec, p *reconcile.Plan, 
 	switch {
 	case len(list) > 0 || len(unknown) > 0:
 		return list, errors.Join(unknown...)
+	case glob && known != "":
+		return nil, fmt.Errorf("nothing named %q waits for approval", name)
 	case known != "":
 		return nil, fmt.Errorf("%s has no pending request", known)
 	}

@@ -544,6 +544,12 @@ func testUnreachable(t *testing.T, c cluster) {
 		t.Errorf("%v\n%s", err, out)
 	}
 
+	// A password in the address is nobody's business.
+	p = newProject(t, kubeconfigOf(t, "https://me:sesame@"+address), text)
+	if out := p.want(1, apply, "cannot be reached at https://me:xxxxx@"+address); strings.Contains(out, "sesame") {
+		t.Errorf("the password is told:\n%s", out)
+	}
+
 	// The credentials come from a command that does not end.
 	p = newProject(t, "plugin.conf", text)
 	p.write("plugin.conf", `{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}],

@@ -501,6 +501,7 @@ func testDecide(t *testing.T, c cluster) {
 	p.want(0, []string{"approve", joe}, joe+` of certificate "joe": approved`)
 	p.want(0, []string{"approve", "joe"}, "approved")
 	p.want(1, []string{"approve", jane}, "is denied already")
+	p.want(1, []string{"approve", "j*"}, `nothing named "j*" waits for approval`)
 	c.waitIssued(joe)
 	out := p.want(1, plan, `certificate "jane": the request `+jane+` was denied: CertsyncDeny: she has left`, "--replace jane")
 	if strings.Contains(out, "certificate approve") {
@@ -512,7 +513,9 @@ func testDecide(t *testing.T, c cluster) {
 
 	// What can be repaired is, and it is no success for that.
 	p.want(3, append(apply, "--replace", "joe", "joe"))
-	p.want(0, []string{"deny", "joe", "--reason", "one is enough"})
+	if out := p.want(0, []string{"deny", "*", "--reason", "one is enough"}); strings.Contains(out, jane) {
+		t.Errorf("what is decided is decided again:\n%s", out)
+	}
 	if err := os.Chmod(p.path("joe.pem"), 0o640); err != nil {
 		t.Fatal(err)
 	}
