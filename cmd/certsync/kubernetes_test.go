@@ -348,6 +348,7 @@ func testClient(t *testing.T, c cluster) {
 	old := p.read("jane/tls.crt")
 	p.want(3, apply, "RenewalDue")
 	p.want(2, plan, "RenewalDue", "1 waiting")
+	p.want(0, []string{"verify"}, "1 ok, 0 wrong")
 	if !bytes.Equal(old, p.read("jane/tls.crt")) {
 		t.Error("the certificate has changed before the renewal is answered")
 	}
@@ -508,6 +509,9 @@ func testDecide(t *testing.T, c cluster) {
 		t.Errorf("there is nothing to approve:\n%s", out)
 	}
 	p.want(1, []string{"status"}, "denied")
+	if out := p.want(1, []string{"verify", "jane"}, "0 ok, 1 wrong"); strings.Count(out, "was denied") != 1 {
+		t.Errorf("it is told twice:\n%s", out)
+	}
 	p.want(1, apply, "she has left", "1 done, 1 failed")
 	p.pair("joe.pem", "joe.pem")
 

@@ -72,8 +72,11 @@ func (v *specVerifier) verify(ctx context.Context, it *reconcile.Item) view.Veri
 		out.Problems = append(out.Problems, it.Error)
 	}
 	for _, r := range it.Reasons {
-		if r.Code == reconcile.RenewalDue || r.Code == reconcile.Requested {
-			continue
+		switch r.Code {
+		case reconcile.RenewalDue, reconcile.Requested, reconcile.Pending:
+			continue // what is there may be in order all the same
+		case reconcile.Denied, reconcile.Failed:
+			continue // the error tells
 		}
 		problem := r.Message
 		for _, d := range r.Differences {
