@@ -3,7 +3,7 @@ package kubernetes
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -14,6 +14,7 @@ import (
 // object is a Secret or a ConfigMap, as far as it matters here. The types of the
 // core API would bring all of it.
 type object struct {
+	Kind      string            `json:"kind"` // empty in a list
 	Metadata  metadata          `json:"metadata"`
 	Type      string            `json:"type"`
 	Immutable bool              `json:"immutable"`
@@ -37,6 +38,12 @@ type managed struct {
 	Fields    json.RawMessage `json:"fieldsV1"`
 }
 
+// is tells whether it is the object that was asked for.
+func (f *object) is(o *spec.Object) bool {
+	m := &f.Metadata
+	return f.Kind == string(o.Kind) && m.Namespace == o.Namespace && m.Name == o.Name && m.UID != "" && m.ResourceVersion != ""
+}
+
 // observed returns what the engine wants to know of an object.
 func (f *object) observed(o *spec.Object) reconcile.ObservedObject {
 	m := &f.Metadata
@@ -47,7 +54,7 @@ func (f *object) observed(o *spec.Object) reconcile.ObservedObject {
 		if o.Kind == spec.KindSecret {
 			var err error
 			if data, err = base64.StdEncoding.DecodeString(text); err != nil {
-				return reconcile.ObservedObject{Err: errors.New(o.String() + ": the answer has another form than expected")}
+				return reconcile.ObservedObject{Err: fmt.Errorf("%s: %w", o, errShape)}
 			}
 		}
 		found.Data[key] = data

@@ -146,7 +146,7 @@ func (f *finder) listIn(ctx context.Context, namespace string, indices []int) (b
 		}
 	})
 	switch {
-	case apierrors.IsResourceExpired(err):
+	case apierrors.IsResourceExpired(err), apierrors.IsForbidden(err):
 		return true, nil
 	case err != nil:
 		return true, err
@@ -168,6 +168,10 @@ const (
 // pages lists objects, a page at a time.
 func (f *finder) pages(ctx context.Context, namespace string, fields int, each func(*object)) error {
 	k := call{verb: "list", object: &spec.Object{Kind: f.kind, Namespace: namespace}}
+	kind := string(f.kind) + "List"
+	if fields == fieldsNames {
+		kind = "PartialObjectMetadataList"
+	}
 	next := ""
 	for {
 		r := f.cluster.client.Get().AbsPath(listPath(f.kind, namespace)).Param("limit", strconv.Itoa(pageSize))
@@ -184,13 +188,15 @@ func (f *finder) pages(ctx context.Context, namespace string, fields int, each f
 			return err
 		}
 		var page struct {
+			Kind     string `json:"kind"`
 			Metadata struct {
 				Continue string `json:"continue"`
 			} `json:"metadata"`
 			Items []object `json:"items"`
 		}
-		if err := json.Unmarshal(body, &page); err != nil {
-			return fmt.Errorf("%s: list %s: %w", f.cluster.title, resources[f.kind], shape(err))
+		// What is no list is not an empty one.
+		if err := json.Unmarshal(body, &page); err != nil || page.Kind != kind {
+			return fmt.Errorf("%s: list %s: %w", f.cluster.title, resources[f.kind], errShape)
 		}
 		for i := range page.Items {
 			each(&page.Items[i])

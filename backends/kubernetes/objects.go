@@ -80,8 +80,8 @@ func (c *Cluster) getObject(ctx context.Context, o *spec.Object) reconcile.Obser
 		return reconcile.ObservedObject{Err: err}
 	}
 	var found object
-	if err := json.Unmarshal(body, &found); err != nil {
-		return reconcile.ObservedObject{Err: fmt.Errorf("%s: %s: %w", c.title, o, shape(err))}
+	if err := json.Unmarshal(body, &found); err != nil || !found.is(o) {
+		return reconcile.ObservedObject{Err: fmt.Errorf("%s: %s: %w", c.title, o, errShape)}
 	}
 	return found.observed(o)
 }
@@ -234,8 +234,9 @@ func (k call) objectAbsent(err error) bool {
 		st.Details.Kind == resources[k.object.Kind] && !unexpected(st.Details)
 }
 
-// shape keeps what was received out of the error about it: it holds a key.
-func shape(error) error { return errors.New("the answer has another form than expected") }
+// errShape is the error of an answer that is not what was asked for. What was
+// received stays out of it: it may hold a key.
+var errShape = errors.New("the answer has another form than expected")
 
 // limited calls f for 0 ≤ i < n, at most maxCalls at once.
 func limited(n int, f func(i int)) {

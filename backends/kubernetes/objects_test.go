@@ -49,6 +49,7 @@ func TestObjects(t *testing.T) {
 		{"namespaces", testNamespaces},
 		{"rights are missing", testForbidden},
 		{"calls break off", testBroken},
+		{"answers of something else", testStrangeAnswers},
 		{"many Secrets", testMany},
 		{"many namespaces", testNamespaceLists},
 		{"a plan made before a change", testStale},

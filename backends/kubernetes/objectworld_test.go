@@ -56,6 +56,8 @@ const (
 	dropped           // the apiserver does it, the answer gets lost
 	expired           // as the apiserver answers when a list took too long
 	forbidden         // and who may not do it
+	failing           // and when a webhook is down
+	strange           // something else answers
 )
 
 func newLab(t *testing.T) *lab {
@@ -91,10 +93,17 @@ func newLab(t *testing.T) *lab {
 			what = fail(r)
 		}
 		switch what {
-		case expired, forbidden:
+		case strange:
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprint(w, `{"status": "ok"}`)
+			return
+		case expired, forbidden, failing:
 			code, reason := http.StatusGone, "Expired"
-			if what == forbidden {
+			switch what {
+			case forbidden:
 				code, reason = http.StatusForbidden, "Forbidden"
+			case failing:
+				code, reason = http.StatusInternalServerError, "InternalError"
 			}
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(code)
