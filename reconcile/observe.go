@@ -476,6 +476,9 @@ func (o *observer) orphans(ctx context.Context, sp *spec.Spec, s *State, ids []s
 			targets[out.Path] = true
 			inUse[st.Outputs[i].file] = true
 		}
+		for _, object := range st.Objects { // whatever it holds
+			inUse[FileID{Object: object.UID}] = true
+		}
 	}
 	delete(inUse, FileID{})
 	for i := range found {

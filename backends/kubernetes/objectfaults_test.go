@@ -8,6 +8,24 @@ import (
 	"github.com/certsync/certsync/reconcile"
 )
 
+// testOtherKey changes the only key of a ConfigMap, and prunes at the same time.
+func testOtherKey(t *testing.T, l *lab) {
+	w := l.newWorld(t, `issuers:
+  root: {ca: {commonName: root, files: {certificate: ca.crt, privateKey: ca.key}, configMap: {cluster: lab, namespace: NS, name: root-ca}}}
+`)
+	w.applyOK(reconcile.Options{})
+	w.edit("name: root-ca}", "name: root-ca, key: root.pem}")
+	w.applyOK(reconcile.Options{Prune: true})
+	w.converged()
+	if p := w.plan(reconcile.Options{Prune: true}); !p.Empty() {
+		t.Errorf("%s", describe(p))
+	}
+	bundle := string(w.must(t, "GET", w.objectPath("configmaps", "root-ca"), "", ""))
+	if !strings.Contains(bundle, `"root.pem":`) || strings.Contains(bundle, `"ca.crt":`) {
+		t.Errorf("the ConfigMap is %s", bundle)
+	}
+}
+
 // testStrangeAnswers has something else than the apiserver answer: what it says is
 // not taken for the absence of anything.
 func testStrangeAnswers(t *testing.T, l *lab) {

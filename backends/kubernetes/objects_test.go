@@ -49,6 +49,7 @@ func TestObjects(t *testing.T) {
 		{"namespaces", testNamespaces},
 		{"rights are missing", testForbidden},
 		{"calls break off", testBroken},
+		{"another key in a ConfigMap", testOtherKey},
 		{"answers of something else", testStrangeAnswers},
 		{"many Secrets", testMany},
 		{"many namespaces", testNamespaceLists},
