@@ -125,6 +125,10 @@ type task struct {
 	after   *Set
 	placed  bool
 	answers bool // the set is the answer to a pending request
+	// keyFirst tells that only objects hold the key, which they get before all else;
+	// late has the files that are written then.
+	keyFirst bool
+	late     Set
 	// answered is the request of a remote issuer that the set answers.
 	answered *Sent
 }
@@ -293,7 +297,7 @@ func (a *applier) commitObjects(ctx context.Context, batch []*task) {
 		if t.result.Err != nil && !t.placed {
 			t.issued = nil
 		}
-		t.set, t.staged, t.objects, t.after = Set{}, nil, nil, nil // may hold keys; is not needed any more
+		t.set, t.late, t.staged, t.objects, t.after = Set{}, Set{}, nil, nil, nil // may hold keys; is not needed any more
 		if t.item.Kind == spec.KindIssuer && t.item.Action.Issues() {
 			a.settle(t)
 		}

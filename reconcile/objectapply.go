@@ -11,8 +11,10 @@ import (
 )
 
 // How files and objects of one certificate change together: the files and the
-// record first, in one commit, then the objects, each in one call. Every single
-// place holds a key and a certificate that match at all times. Whatever happens in
+// record first, in one commit, then the objects, each in one call. If no file holds
+// the key, it is the record, the Secrets, and then all else: a certificate whose key
+// did not arrive anywhere goes nowhere. Every single place holds a key and a
+// certificate that match at all times. Whatever happens in
 // between, the record names the new certificate: as long as any place holds it, the
 // next plan finds the others to be drift and writes them from there. If no place
 // does, because the certificate is in objects alone and none was written, the
@@ -96,6 +98,20 @@ func (a *applier) part(t *task, st *CertState) {
 		}
 		t.objects[i].Data[f.Output.DataKey] = f.Data
 	}
+	if t.item.Action.Issues() && !slices.ContainsFunc(t.set.Write, func(f File) bool { return f.Output.Form.HoldsKey() }) {
+		t.keyFirst = true
+		t.late.Write, t.late.Archive = t.set.Write, t.set.Archive
+		t.set.Write, t.set.Archive = nil, nil
+		slices.SortStableFunc(t.objects, func(a, b ObjectChange) int {
+			switch {
+			case holdsKey(a) == holdsKey(b):
+				return 0
+			case holdsKey(a):
+				return -1
+			}
+			return 1
+		})
+	}
 	contests := map[string]Contest{}
 	if st.Record != nil {
 		maps.Copy(contests, st.Record.Contests)
@@ -137,6 +153,7 @@ func (a *applier) answers(t *task) {
 // count returns how often an object was contested once it is written.
 func (t *task) count(o *ObjectState, record *Record) Contest {
 	n := record.contest(o.Object)
+	n.Before = ""
 	if t.item.Has(Requested) {
 		return Contest{}
 	}
@@ -226,31 +243,52 @@ func (a *applier) writeObjects(ctx context.Context, batch []*task) {
 }
 
 func (a *applier) writeObjectsOf(ctx context.Context, t *task) {
-	failed := map[*spec.Object]bool{}
+	failed := map[*spec.Object]bool{} // whether it is sure that it was not written
+	keyed := !t.keyFirst
+	sure := 0
 	var errs error
 	for _, change := range t.objects {
-		if err := a.Objects.ApplyObject(ctx, change); err != nil {
-			// What may have been written has to be taken for that: if it is, the
-			// record tells that it is the newer one.
-			failed[change.Object] = !errors.Is(err, ErrUnanswered)
-			errs = alsoErr(errs, err)
+		if !keyed && !holdsKey(change) {
+			failed[change.Object] = true
+			sure++
+			continue
 		}
+		err := a.Objects.ApplyObject(ctx, change)
+		if err == nil {
+			keyed = keyed || holdsKey(change)
+			continue
+		}
+		// What may have been written has to be taken for that: if it is, the
+		// record tells that it is the newer one.
+		failed[change.Object] = !errors.Is(err, ErrUnanswered)
+		if failed[change.Object] {
+			sure++
+		}
+		errs = alsoErr(errs, err)
 	}
-	maps.DeleteFunc(failed, func(_ *spec.Object, sure bool) bool { return !sure })
-	t.placed = len(t.set.Write) > 0 || len(failed) < len(t.objects)
+	t.placed = len(t.set.Write) > 0 || sure < len(t.objects)
 	t.result.Err = errs
-	switch {
-	case errs == nil && t.answers:
-		t.after = &Set{ID: t.set.ID, Record: t.set.Record, Answered: true}
-	case errs != nil:
-		t.after = &Set{ID: t.set.ID, Record: a.recordAfter(t, failed)}
+	after := Set{ID: t.set.ID, Record: t.set.Record, Answered: errs == nil && t.answers}
+	if keyed {
+		after.Write, after.Archive = t.late.Write, t.late.Archive
+	}
+	if errs != nil {
+		after.Record = a.recordAfter(t, failed, keyed)
+	}
+	if errs != nil || after.Answered || len(after.Write) > 0 {
+		t.after = &after
 	}
 }
 
+// holdsKey tells whether a change brings the key. A ConfigMap has none.
+func holdsKey(c ObjectChange) bool { return c.Object.Kind == spec.KindSecret }
+
 // recordAfter returns the record of a certificate some of whose objects could not be
-// written: what is said of those is what was said before.
-func (a *applier) recordAfter(t *task, failed map[*spec.Object]bool) *Record {
-	before := a.state.Of(t.cert.ID).Record
+// written: what is said of those is what was said before. So it is with the files if
+// they had to wait for the key, and it is nowhere.
+func (a *applier) recordAfter(t *task, failed map[*spec.Object]bool, keyed bool) *Record {
+	st := a.state.Of(t.cert.ID)
+	before := st.Record
 	if !t.placed {
 		return before
 	}
@@ -258,10 +296,10 @@ func (a *applier) recordAfter(t *task, failed map[*spec.Object]bool) *Record {
 	r.Contests = maps.Clone(r.Contests)
 	isFailed := func(out RecordedOutput) bool {
 		if out.Object == nil {
-			return false
+			return !keyed
 		}
-		for o := range failed {
-			if keyOf(o) == keyOf(out.Object.object()) {
+		for o, sure := range failed {
+			if sure && keyOf(o) == keyOf(out.Object.object()) {
 				return true
 			}
 		}
@@ -275,13 +313,18 @@ func (a *applier) recordAfter(t *task, failed map[*spec.Object]bool) *Record {
 			}
 		}
 	}
-	for o := range failed {
+	for o, sure := range failed {
+		count := r.contest(o)
+		if sure {
+			count = before.contest(o)
+		}
+		count.Before = st.object(o).Annotations[NoteFingerprint]
 		delete(r.Contests, o.String())
-		if was := before.contest(o); was != (Contest{}) {
+		if count != (Contest{}) {
 			if r.Contests == nil {
 				r.Contests = map[string]Contest{}
 			}
-			r.Contests[o.String()] = was
+			r.Contests[o.String()] = count
 		}
 	}
 	return &r

@@ -184,7 +184,8 @@ func (o *ObjectState) contestant(c *spec.Certificate, record *Record) string {
 	if of := o.Annotations[NoteCertificate]; of != "" && of != c.ID.String() {
 		return fmt.Sprintf("the certsync that has %s", of)
 	}
-	if record.wrote(o.Object) && record.Fingerprint != "" && o.Annotations[NoteFingerprint] != record.Fingerprint {
+	there := o.Annotations[NoteFingerprint]
+	if record.wrote(o.Object) && record.Fingerprint != "" && there != record.Fingerprint && there != record.contest(o.Object).Before {
 		return "another certsync"
 	}
 	return ""
@@ -199,6 +200,9 @@ const maxRounds = 3
 type Contest struct {
 	Data int `json:"data,omitempty"`
 	Meta int `json:"meta,omitempty"`
+	// Before is the fingerprint that the object noted before a write that failed, or
+	// was not answered: that it is still there is nobody's doing.
+	Before string `json:"before,omitempty"`
 }
 
 func (r *Record) contest(o *spec.Object) Contest {

@@ -49,6 +49,8 @@ func TestObjects(t *testing.T) {
 		{"namespaces", testNamespaces},
 		{"rights are missing", testForbidden},
 		{"calls break off", testBroken},
+		{"writes that may not have been done", testUnsure},
+		{"the place of the key is written first", testKeyFirst},
 		{"another key in a ConfigMap", testOtherKey},
 		{"answers of something else", testStrangeAnswers},
 		{"many Secrets", testMany},
