@@ -229,6 +229,9 @@ func (o *observer) former(ctx context.Context, c *spec.Certificate, s *CertState
 				continue
 			}
 			seen, leaf, err := o.output(ctx, c, out, true)
+			if errors.Is(err, ErrNamespace) {
+				continue // it went with its namespace
+			}
 			s.Err = alsoErr(s.Err, err)
 			s.former, s.Outputs = append(s.former, out), append(s.Outputs, seen)
 			if leaf != nil {

@@ -425,4 +425,21 @@ func testMoved(t *testing.T, l *lab) {
 	}
 	w.same(w.pair("www-tls"), cert)
 	w.converged()
+
+	// The namespace that it was in is gone.
+	next := l.newWorld(t, "").namespace
+	w.must(t, "DELETE", "/api/v1/namespaces/"+w.namespace, "", "")
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		if status, _ := w.call(t, "GET", "/api/v1/namespaces/"+w.namespace, "", ""); status == http.StatusNotFound {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the namespace is still there")
+		}
+	}
+	w.namespace = next
+	w.wants("certificates.web", reconcile.ActionCreate)
+	w.applyOK(reconcile.Options{Prune: true})
+	w.converged()
+	w.pair("www-tls")
 }
