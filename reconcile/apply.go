@@ -201,7 +201,9 @@ func (a *applier) stage(ctx context.Context, tasks []*task) {
 	committed := make(chan struct{})
 	close(committed)
 	var writing sync.WaitGroup
+	ahead := make(chan struct{}, maxAhead)
 	for len(tasks) > 0 {
+		ahead <- struct{}{}
 		n := a.batch(tasks)
 		batch := tasks[:n]
 		tasks = tasks[n:]
@@ -216,11 +218,15 @@ func (a *applier) stage(ctx context.Context, tasks []*task) {
 		go func() {
 			defer close(done)
 			a.commitFiles(ctx, batch)
-			if batch[0].item.Kind == spec.KindIssuer {
+			write := func() {
 				a.commitObjects(ctx, batch)
+				<-ahead
+			}
+			if batch[0].item.Kind == spec.KindIssuer {
+				write()
 				return
 			}
-			writing.Go(func() { a.commitObjects(ctx, batch) })
+			writing.Go(write)
 		}()
 	}
 	<-committed

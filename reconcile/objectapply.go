@@ -25,10 +25,13 @@ import (
 
 // maxObjects bounds how many objects are written at once. objectBatch is how many
 // certificates with objects are committed together: writing them begins sooner the
-// fewer they are, and what their files cost is hidden behind that.
+// fewer they are, and what their files cost is hidden behind that. maxAhead is how
+// many batches are under way: an interrupt waits for them, and their keys are in
+// memory.
 const (
 	maxObjects  = 16
 	objectBatch = 64
+	maxAhead    = 4
 )
 
 // batch returns how many of the tasks make the next batch.

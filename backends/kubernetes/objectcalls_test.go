@@ -222,7 +222,20 @@ func testMany(t *testing.T, l *lab) {
     secret: {cluster: lab, namespace: NS, name: "${certificate.name}"}
 `, strings.Trim(numbers(n), ", ")))
 	l.counted()
+	var written, most atomic.Int64
+	l.failing(func(r *http.Request) verdict {
+		if r.Method == http.MethodPatch {
+			ahead := w.issued.Load() - written.Add(1)
+			for was := most.Load(); ahead > was && !most.CompareAndSwap(was, ahead); was = most.Load() {
+			}
+		}
+		return pass
+	})
 	w.applyOK(reconcile.Options{})
+	l.failing(nil)
+	if n := most.Load(); n > 4*64 {
+		t.Errorf("%d certificates were issued ahead of the writes", n)
+	}
 	calls := l.counted()
 	if len(calls) > n+10 {
 		t.Errorf("%d calls to make %d Secrets", len(calls), n)
