@@ -101,7 +101,8 @@ func (a *applier) part(t *task, st *CertState) {
 		}
 		t.objects[i].Data[f.Output.DataKey] = f.Data
 	}
-	if t.item.Action.Issues() && !slices.ContainsFunc(t.set.Write, func(f File) bool { return f.Output.Form.HoldsKey() }) {
+	inFile := func(o spec.Output) bool { return o.Object == nil && o.Form.HoldsKey() }
+	if t.item.Action.Issues() && !slices.ContainsFunc(a.writable(t), inFile) {
 		t.keyFirst = true
 		t.late.Write, t.late.Archive = t.set.Write, t.set.Archive
 		t.set.Write, t.set.Archive = nil, nil
