@@ -408,55 +408,6 @@ func (d *differ) neededIssuers() map[string]bool {
 	return needed
 }
 
-// prune plans, or reports, what the spec has no more.
-func (d *differ) prune() []Item {
-	var items []Item
-	for _, o := range d.state.orphans {
-		if !selects(d.options.Names, o.id) {
-			continue
-		}
-		it := Item{Kind: o.id.Kind, Name: o.id.Name, Action: ActionNone}
-		if o.err != nil {
-			it.fail(o.err, "")
-			items = append(items, it)
-			continue
-		}
-		if o.foreignSpec != nil {
-			if len(o.outputs) > 0 {
-				it.Warnings = append(it.Warnings, fmt.Sprintf("%v: what it wrote is left alone", o.foreignSpec))
-				items = append(items, it)
-			}
-			continue
-		}
-		for _, f := range o.foreign {
-			it.Warnings = append(it.Warnings, fmt.Sprintf("%s was changed since certsync wrote it: left alone", f))
-		}
-		for _, out := range o.outputs {
-			it.Outputs = append(it.Outputs, out.Path)
-		}
-		if len(it.Outputs) == 0 && !o.gone {
-			if len(it.Warnings) > 0 {
-				items = append(items, it)
-			}
-			continue
-		}
-		message := "not in the spec any more"
-		if !o.gone {
-			message = "no output of the certificate any more"
-		}
-		it.Action = ActionPrune
-		it.Reasons = []Reason{{Code: Orphaned, Message: message, action: ActionPrune}}
-		if o.pending != nil {
-			it.Reasons[0].Message += fmt.Sprintf(", and the request %s is not answered", o.pending.Request)
-		}
-		if len(it.Outputs) == 0 && !d.options.Prune {
-			continue // nothing but a record or a request is left: not worth a report
-		}
-		items = append(items, it)
-	}
-	return items
-}
-
 func (it *Item) fail(err error, hint string) {
 	it.err, it.Error, it.Hint = err, err.Error(), hint
 }
