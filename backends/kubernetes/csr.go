@@ -199,15 +199,29 @@ func (i *Issuer) Approval(name string) string {
 	return i.cluster.kubectl + " certificate approve " + name
 }
 
-// do makes one call of the API within a bounded time.
+// do makes one call of the API within a bounded time. What may pass by itself is
+// tried a few times more, so it has to be a call that may be made twice.
 func (c *Cluster) do(ctx context.Context, k call, f func(context.Context) error) error {
+	for tried, wait := 1, retryFirst; ; tried, wait = tried+1, 2*wait {
+		if err := c.reachable(); err != nil {
+			return err
+		}
+		err := c.try(ctx, k, f)
+		if err == nil || tried == tries || !passing(err) || sleep(ctx, wait) != nil {
+			return c.noted(err)
+		}
+	}
+}
+
+// once is do for a call that must not be made twice.
+func (c *Cluster) once(ctx context.Context, k call, f func(context.Context) error) error {
 	if err := c.reachable(); err != nil {
 		return err
 	}
-	return c.try(ctx, k, f)
+	return c.noted(c.try(ctx, k, f))
 }
 
-// try is do for who tries again until the cluster is back. It returns soon after ctx
+// try is once for who tries again until the cluster is back. It returns soon after ctx
 // ends even if f does not: client-go waits for as long as the command does that a
 // kubeconfig gets its credentials from.
 func (c *Cluster) try(ctx context.Context, k call, f func(context.Context) error) error {

@@ -28,8 +28,7 @@ type call struct {
 	object      *spec.Object // that it is about, if it is not a request
 }
 
-// explain says in words what came of a call that failed. What the apiserver never
-// answered makes the cluster count as down for a while.
+// explain says in words what came of a call that failed.
 func (c *Cluster) explain(ctx context.Context, k call, err error) error {
 	if err == nil {
 		return nil
@@ -44,8 +43,7 @@ func (c *Cluster) explain(ctx context.Context, k call, err error) error {
 		if plugin := c.config.ExecProvider; plugin != nil && slow {
 			err = hinted{err, fmt.Sprintf("the kubeconfig gets its credentials from %s: does that end?", plugin.Command)}
 		}
-		c.unreachable(err)
-		return err
+		return unreached{err, slow}
 	}
 	if err := c.explainObject(k.object, err); err != nil {
 		return err
@@ -64,6 +62,32 @@ func (c *Cluster) explain(ctx context.Context, k call, err error) error {
 		return fmt.Errorf("%s refuses it as invalid: %w", c.title, err)
 	}
 	return fmt.Errorf("%s: %w", c.title, err)
+}
+
+// unreached is the error of a call that the apiserver never answered.
+type unreached struct {
+	error
+	slow bool // it had all the time that a call may take
+}
+
+func (u unreached) Unwrap() error { return u.error }
+
+// noted has the cluster count as down for a while if it could not be reached.
+func (c *Cluster) noted(err error) error {
+	if u := (unreached{}); errors.As(err, &u) {
+		c.unreachable(err)
+	}
+	return err
+}
+
+// passing tells errors that may be gone the next moment: an apiserver restarts, or
+// has lost its etcd for an instant.
+func passing(err error) bool {
+	if u := (unreached{}); errors.As(err, &u) {
+		return !u.slow
+	}
+	return apierrors.IsInternalError(err) || apierrors.IsServiceUnavailable(err) || apierrors.IsServerTimeout(err) ||
+		apierrors.IsTimeout(err) || apierrors.IsTooManyRequests(err)
 }
 
 // errSlow is the cause with which a call is ended that takes too long.

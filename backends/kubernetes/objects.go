@@ -57,7 +57,7 @@ func listPath(kind spec.ObjectKind, namespace string) string {
 // ask makes one call about objects, and returns the body of the answer.
 func (c *Cluster) ask(ctx context.Context, k call, r *rest.Request) ([]byte, error) {
 	var body []byte
-	err := c.do(ctx, k, func(ctx context.Context) error {
+	err := c.once(ctx, k, func(ctx context.Context) error {
 		result := r.Do(ctx)
 		if err := result.Error(); err != nil {
 			return err
@@ -103,7 +103,7 @@ func (s *Objects) ApplyObject(ctx context.Context, change reconcile.ObjectChange
 		r = r.Param("force", "true")
 	}
 	answered := true
-	err = c.do(ctx, call{verb: "patch", object: change.Object}, func(ctx context.Context) error {
+	err = c.once(ctx, call{verb: "patch", object: change.Object}, func(ctx context.Context) error {
 		err := r.Do(ctx).Error()
 		answered = refusedFor(err)
 		return err

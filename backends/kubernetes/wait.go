@@ -13,10 +13,11 @@ import (
 	"github.com/certsync/certsync/reconcile"
 )
 
-// How often a request is looked at where it cannot be watched, and how long to wait
-// before the cluster is tried again.
+// How often a request is looked at where it cannot be watched, how often a call is
+// tried, and how long to wait before the cluster is tried again.
 const (
 	pollEvery   = 2 * time.Second
+	tries       = 3
 	retryFirst  = 250 * time.Millisecond
 	retryAtMost = 10 * time.Second
 )

@@ -243,6 +243,36 @@ func testFailedCalls(t *testing.T, c cluster) {
 	c.clear()
 }
 
+// What passes by itself is tried again within the same run, and not without end.
+func testRetried(t *testing.T, c cluster) {
+	proxy, kubeconfig := newProxy(t, c)
+	failures := map[string]func(w http.ResponseWriter){
+		"unavailable": func(w http.ResponseWriter) { http.Error(w, "no", http.StatusServiceUnavailable) },
+		"cut off":     func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
+	}
+	for name, fail := range failures {
+		for _, call := range []string{"POST " + csrPath, "PUT " + csrPath} {
+			for _, test := range []struct{ failing, code int }{{2, 0}, {100, 1}} {
+				c.clear()
+				p := newProject(t, kubeconfig, proxiedSpec)
+				var failed atomic.Int64
+				proxy.set(func(_ int, w http.ResponseWriter, r *http.Request) bool {
+					if !strings.HasPrefix(r.Method+" "+r.URL.Path, call) || failed.Add(1) > int64(test.failing) {
+						return true
+					}
+					fail(w)
+					return false
+				}, nil)
+				out, code := p.certsync("apply", "--yes", "--wait=30s")
+				if n := failed.Load(); code != test.code || n < 3 || n > 30 {
+					t.Errorf("%s: %s failed %d times: exit code %d, want %d, after %d calls\n%s", call, name, test.failing, code, test.code, n, out)
+				}
+			}
+		}
+	}
+	c.clear()
+}
+
 // Ctrl-C while it waits: what is asked for is fetched by the next apply.
 func testInterrupt(t *testing.T, c cluster) {
 	proxy, kubeconfig := newProxy(t, c)

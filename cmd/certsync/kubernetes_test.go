@@ -50,6 +50,7 @@ func TestKubernetes(t *testing.T) {
 		{"a pod asks by its service account", testInCluster},
 		{"killed at each call", testKilledAtCalls},
 		{"each call fails", testFailedCalls},
+		{"what passes is tried again", testRetried},
 		{"an interrupt leaves it for later", testInterrupt},
 		{"the signer is down", testSignerDown},
 		{"the apiserver restarts", testRestart},
