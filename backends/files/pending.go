@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/certsync/certsync/reconcile"
 	"github.com/certsync/certsync/spec"
@@ -129,35 +127,5 @@ func (s *Store) RemovePending(ctx context.Context, id spec.ID) error {
 
 // ListPending lists the certificates that have a request; see reconcile.PendingStore.
 func (s *Store) ListPending(ctx context.Context) ([]spec.ID, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	p, err := s.pendingView()
-	if err != nil {
-		return nil, err
-	}
-	var ids []spec.ID
-	for _, kind := range kinds {
-		dir := s.path(pendingDir, string(kind))
-		names, err := s.list(dir)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range names {
-			file, ok := strings.CutSuffix(name, recordExt)
-			if _, gone := p.away[filepath.Join(dir, name)]; !ok || gone || strings.HasPrefix(name, ".") {
-				continue
-			}
-			if cert, ok := unescapeName(file); ok {
-				ids = append(ids, spec.ID{Kind: kind, Name: cert})
-			}
-		}
-	}
-	slices.SortFunc(ids, func(a, b spec.ID) int {
-		if c := strings.Compare(string(a.Kind), string(b.Kind)); c != 0 {
-			return c
-		}
-		return strings.Compare(a.Name, b.Name)
-	})
-	return ids, nil
+	return s.certificatesIn(ctx, pendingDir)
 }

@@ -172,6 +172,12 @@ func (s *Store) setGarbageAside() error {
 
 // Records lists the certificates that have a record; see reconcile.Store.
 func (s *Store) Records(ctx context.Context) ([]spec.ID, error) {
+	return s.certificatesIn(ctx, recordsDir)
+}
+
+// certificatesIn lists the certificates that have a file in a directory of the state
+// that keeps one for each, sorted; an interrupted commit counts as complete.
+func (s *Store) certificatesIn(ctx context.Context, under string) ([]spec.ID, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -181,7 +187,7 @@ func (s *Store) Records(ctx context.Context) ([]spec.ID, error) {
 	}
 	var ids []spec.ID
 	for _, kind := range kinds {
-		dir := s.path(recordsDir, string(kind))
+		dir := s.path(under, string(kind))
 		names, err := s.list(dir)
 		if err != nil {
 			return nil, err

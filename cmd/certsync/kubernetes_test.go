@@ -85,21 +85,7 @@ func (c cluster) api(method, path string, body any) (int, []byte) {
 			c.t.Fatal(err)
 		}
 	}
-	r, err := http.NewRequestWithContext(c.t.Context(), method, c.URL+path, bytes.NewReader(data))
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	r.Header.Set("Content-Type", "application/json")
-	answer, err := client.Do(r)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	return answer.StatusCode, text
+	return c.doAs(client, method, path, string(data))
 }
 
 // must is api for what has to succeed.
