@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -400,6 +401,38 @@ func testKubelet(t *testing.T, c cluster) {
 	})
 	p.want(0, plan)
 	p.pair("kubelet.pem", "kubelet.pem")
+	c.clear()
+}
+
+// What a kubelet serves with is signed by the cluster, too, but approved by nobody by
+// itself.
+func testKubeletServing(t *testing.T, c cluster) {
+	p := newProject(t, c.Kubeconfig("admin"), `
+issuers:
+  serving: {kubernetes: {cluster: kubetest, signerName: kubernetes.io/kubelet-serving}}
+certificates:
+  node:
+    issuer: serving
+    commonName: system:node:node-1
+    subject: {organizations: [system:nodes]}
+    dnsNames: [node-1.example.com]
+    ipAddresses: [10.0.0.7]
+    profile: server
+    duration: 24h
+    files: {fullChain: node.crt, privateKey: node.key, ca: ca.crt}
+`)
+	p.want(3, apply, "waits for approval")
+	p.want(0, []string{"approve", "node"})
+	p.want(0, []string{"apply", "--yes", "--wait=20s"})
+	p.want(0, plan)
+	pair := p.pair("node.crt", "node.key")
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(p.read("ca.crt"))
+	for _, name := range []string{"node-1.example.com", "10.0.0.7"} {
+		if _, err := pair.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name}); err != nil {
+			t.Error(err)
+		}
+	}
 	c.clear()
 }
 

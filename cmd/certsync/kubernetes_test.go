@@ -41,6 +41,7 @@ func TestKubernetes(t *testing.T) {
 		{"a request is removed", testRemoved},
 		{"another object has the name", testForeign},
 		{"a kubelet is approved by the cluster", testKubelet},
+		{"a kubelet serves", testKubeletServing},
 		{"each missing right is told", testForbidden},
 		{"a key that is kept is renewed", testKeptKey},
 		{"who is not let in is told", testUnauthorized},
